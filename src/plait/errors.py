@@ -1,0 +1,89 @@
+"""Every error plait raises by itself.
+
+    PlaitError
+    ├── SettingsError           a setting, option or variable has a value that cannot be used
+    ├── InputError              a workflow's input is missing, mistyped or unreadable
+    ├── AppError                an app cannot be loaded
+    │   ├── WorkflowNotFound    no workflow has that name
+    │   └── WorkflowBroken      a workflow's target is missing, raises at import or is no graph
+    ├── ModelUnavailable        a model cannot be built: unknown name, missing package or weights
+    ├── CallRefused             the endpoint refuses every call: wrong key, no access, unknown model
+    ├── EndpointUnreachable     no answer from the endpoint after every attempt
+    ├── CallCancelled           a model call was stopped because its run was
+    ├── BlockingCall            a synchronous call would have to wait on its own event loop's thread
+    ├── RunTimeout              a run took longer than its timeout
+    └── RunFailed               a workflow raised; the original exception is its __cause__
+
+Messages say what was expected, what was found and what to do next. The CLI turns them into one line and an exit
+code, the service into a status code; nobody else knows either.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AppError",
+    "BlockingCall",
+    "CallCancelled",
+    "CallRefused",
+    "EndpointUnreachable",
+    "InputError",
+    "ModelUnavailable",
+    "PlaitError",
+    "RunFailed",
+    "RunTimeout",
+    "SettingsError",
+    "WorkflowBroken",
+    "WorkflowNotFound",
+]
+
+
+class PlaitError(Exception):
+    """Base of all errors raised by plait."""
+
+
+class SettingsError(PlaitError):
+    """A setting, option or environment variable has a value that cannot be used."""
+
+
+class InputError(PlaitError):
+    """A workflow's input is missing, mistyped or unreadable; the message has one line per field."""
+
+
+class AppError(PlaitError):
+    """An app (a langgraph.json and what it names) cannot be loaded."""
+
+
+class WorkflowNotFound(AppError):
+    """No workflow has that name; the message lists the nearest."""
+
+
+class WorkflowBroken(AppError):
+    """A workflow's target is missing, raises at import, or is no graph."""
+
+
+class ModelUnavailable(PlaitError):
+    """A model cannot be built: unknown name, missing package, missing key or weights."""
+
+
+class CallRefused(PlaitError):
+    """The endpoint refuses every such call (401, 403, unknown model, spent quota): waiting does not help."""
+
+
+class EndpointUnreachable(PlaitError):
+    """No usable answer came from the endpoint after every attempt."""
+
+
+class CallCancelled(PlaitError):
+    """A model call was stopped because its run ended, timed out or was cancelled."""
+
+
+class BlockingCall(PlaitError):
+    """A synchronous model call on an event loop's own thread would have to wait, which would block the loop."""
+
+
+class RunTimeout(PlaitError):
+    """A run took longer than its `timeout_s`."""
+
+
+class RunFailed(PlaitError):
+    """A workflow raised; `__cause__` is the original exception."""
