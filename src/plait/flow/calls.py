@@ -1,0 +1,176 @@
+"""What a model call is on the wire: which requests are one, what they ask for, and what their answers cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic_core import from_json
+
+CALL_PATHS = ("/chat/completions", "/responses", "/completions", "/embeddings", "/messages")
+"""A POST to a path with one of these endings is a model call, on any host: private base URLs are the rule."""
+
+# A rough size of text where nobody reports tokens: English averages about four bytes a token.
+BYTES_PER_TOKEN = 4
+
+
+class HttpRequest(Protocol):
+    """What httpx and httpx2 requests have in common, as far as it is used here."""
+
+    method: str
+    extensions: Any
+
+    @property
+    def url(self) -> Any: ...
+    @property
+    def headers(self) -> Any: ...
+    @property
+    def content(self) -> bytes: ...
+
+
+@dataclass(slots=True)
+class Call:
+    """One model call, however many attempts it takes."""
+
+    endpoint: str
+    """The base URL it goes to: the request's URL without the call's own path."""
+    model: str
+    streamed: bool
+    body_bytes: int
+    replayable: bool
+    """False when the body is a one-shot stream, which cannot be sent a second time."""
+    asks_stream_usage: bool = False
+
+
+def recognise(request: HttpRequest) -> Call | None:
+    """The model call in a request, or None when it is none."""
+    if request.method != "POST":
+        return None
+    path: str = request.url.path
+    if not path.endswith(CALL_PATHS):
+        return None
+    for ending in CALL_PATHS:
+        if path.endswith(ending):
+            path = path.removesuffix(ending)
+            break
+    url = request.url
+    port = f":{url.port}" if url.port else ""
+    endpoint = f"{url.scheme}://{url.host}{port}{path.rstrip('/')}"
+    try:
+        content = request.content
+    # httpx.RequestNotRead and httpx2.RequestNotRead, which share no base but RuntimeError
+    except RuntimeError:
+        return Call(endpoint, model="", streamed=False, body_bytes=0, replayable=False)
+    body = _parse(content)
+    return Call(
+        endpoint,
+        model=str(body.get("model") or ""),
+        streamed=body.get("stream") is True,
+        body_bytes=len(content),
+        replayable=True,
+        asks_stream_usage="stream_options" in body,
+    )
+
+
+def without_stream_options(content: bytes) -> dict[str, Any]:
+    """The body of a chat request without the field that some OpenAI-compatible endpoints reject."""
+    body = _parse(content)
+    body.pop("stream_options", None)
+    return body
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    try:
+        body = from_json(content)
+    except ValueError:  # not JSON (multipart, or garbage that the endpoint will refuse by itself)
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+# Text in a stream's event, in the dialects of chat completions, Responses and Anthropic's messages. A quote inside
+# JSON text is escaped, so a key cannot be imitated by content.
+_TOKEN = re.compile(
+    rb'"(?:content|text|delta|reasoning|reasoning_content|refusal|arguments|partial_json|thinking)":\s*"[^"]'
+    rb'|"tool_calls":\s*\[\s*\{|"type":\s*"tool_use"|"audio":\s*\{'
+)
+_TERMINAL = re.compile(
+    rb'data:\s*\[DONE\]|"type":\s*"(?:message_stop|response\.(?:completed|incomplete|failed))"'
+    rb'|"finish_reason":\s*"|^data:\s*\{"error"|"type":\s*"error"',
+    re.MULTILINE,
+)
+_USAGE_LINE = re.compile(rb'^data:(.*"usage":\s*\{.*)$', re.MULTILINE)
+
+
+class Meter:
+    """Watches the bytes of one answer go by: has a token come, is it complete, what did it cost."""
+
+    __slots__ = ("_answer_bytes", "_call", "_reported", "_tail", "complete", "has_token", "input_tokens", "output_tokens")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._tail = b""
+        self._reported = False
+        self._answer_bytes = 0
+        self.has_token = False
+        self.complete = False
+        self.input_tokens = 0
+        self.output_tokens = 0
+
+    @property
+    def estimated(self) -> bool:
+        """True when the answer did not report its usage."""
+        return not self._reported
+
+    def watch_stream(self, chunk: bytes) -> None:
+        """Read the next bytes of a server-sent event stream (WHATWG HTML, section 9.2: events end in blank lines)."""
+        self._answer_bytes += len(chunk)
+        text = self._tail + chunk
+        cut = text.rfind(b"\n") + 1
+        lines, self._tail = text[:cut], text[cut:]
+        if not lines:
+            return
+        if not self.has_token and _TOKEN.search(lines):
+            self.has_token = True
+        if not self.complete and _TERMINAL.search(lines):
+            self.complete = True
+        if b'"usage":' in lines:
+            for found in _USAGE_LINE.finditer(lines):
+                self._read_usage(_parse(found[1]))
+
+    def end_stream(self) -> None:
+        """The stream is over; its last line may lack a line end."""
+        if self._tail:
+            self.watch_stream(b"\n")
+        if not self._reported:
+            # A streamed token costs an event of about 200 bytes around its few letters.
+            self._estimate(self._answer_bytes // 200)
+
+    def read_body(self, content: bytes) -> None:
+        """Read a whole JSON answer."""
+        self._read_usage(_parse(content))
+        if not self._reported:
+            self._estimate(len(content) // BYTES_PER_TOKEN)
+
+    def _estimate(self, output_tokens: int) -> None:
+        self.input_tokens = self._call.body_bytes // BYTES_PER_TOKEN
+        self.output_tokens = output_tokens
+
+    def _read_usage(self, event: Mapping[str, Any]) -> None:
+        # Anthropic reports input in message.usage at the start and output at the end; Responses in response.usage.
+        for holder in (event, event.get("message"), event.get("response")):
+            usage = holder.get("usage") if isinstance(holder, Mapping) else None
+            if not isinstance(usage, Mapping):
+                continue
+            self._reported = True
+            self.input_tokens = max(self.input_tokens, _count(usage, "prompt_tokens", "input_tokens"))
+            self.output_tokens = max(self.output_tokens, _count(usage, "completion_tokens", "output_tokens"))
+
+
+def _count(usage: Mapping[str, Any], *names: str) -> int:
+    for name in names:
+        value = usage.get(name)
+        if isinstance(value, int) and value >= 0:
+            return value
+    return 0

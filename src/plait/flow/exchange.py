@@ -1,0 +1,327 @@
+"""One model call from the queue to its last byte: gate, send, retry, settle.
+
+The logic is written once, as coroutines over a `Wire`. The asynchronous wire waits on its event loop; the synchronous
+one blocks its thread inside methods that never suspend, so that `drive` runs the same coroutines to their end.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol, TypeVar
+
+from plait.flow.calls import Call, Meter, recognise, without_stream_options
+from plait.flow.gate import Gate
+from plait.flow.limits import Limit, Permit
+from plait.flow.retries import Attempts, is_retryable_error
+from plait.flow.scopes import Scope, current_limits, current_scope
+
+logger = logging.getLogger("plait.flow")
+
+_MARK = "plait"
+_T = TypeVar("_T")
+
+
+class Wire(Protocol):
+    """How one call waits, sends and reads. Requests and responses are httpx's or httpx2's, whoever made them."""
+
+    can_wait: bool
+    """False where waiting would block an event loop."""
+
+    async def acquire(self, limit: Limit, order: int, scope: Scope | None) -> None: ...
+    async def send(self, request: Any) -> Any: ...
+    async def next_chunk(self, chunks: Any) -> bytes | None: ...
+    async def close(self, stream: Any) -> None: ...
+    async def sleep(self, seconds: float, scope: Scope | None) -> None: ...
+    def chunks(self, stream: Any) -> Any: ...
+    def held_stream(self, flavour: ModuleType, held: HeldBody) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """An attempt failed in a way that is worth another after this many seconds."""
+
+    wait_s: float
+    why: str
+
+
+def is_marked(request: Any) -> bool:
+    """True for a request that is inside an exchange already: it is gated once, however many transports wrap it."""
+    return _MARK in request.extensions
+
+
+async def exchange(request: Any, wire: Wire, gate: Gate, *, foreign: bool) -> Any:
+    """Send a request through the gate, retried; returns the final response, its permit held until its body ends.
+
+    `foreign` is True for clients that plait did not make: they retry exceptions by themselves, so a final connection
+    error or timeout reaches them as a 503 that forbids it. Requests that are no model calls pass untouched.
+    Raises what the transport raised last, CallCancelled once the run is over, and BlockingCall.
+    """
+    call = recognise(request)
+    if call is None:
+        return await wire.send(request)
+    scope = current_scope()
+    request.extensions[_MARK] = True
+    if call.streamed:
+        # A compressed stream cannot be watched event by event, and gains little.
+        request.headers["accept-encoding"] = "identity"
+    try:
+        return await _Exchange(call, request, wire, scope.gate if scope else gate, scope, foreign).run()
+    finally:
+        request.extensions.pop(_MARK, None)
+
+
+class _Exchange:
+    def __init__(
+        self, call: Call, request: Any, wire: Wire, gate: Gate, scope: Scope | None, foreign: bool
+    ) -> None:
+        self.call = call
+        self.request = request
+        self.wire = wire
+        self.gate = gate
+        self.scope = scope
+        self.foreign = foreign
+        self.flavour = sys.modules[type(request).__module__.partition(".")[0]]
+        self.endpoint = gate.endpoint(call.endpoint)
+        self.attempts = Attempts(gate.retries, gate.clock)
+        self.ended = False
+
+    async def run(self) -> Any:
+        if self.scope:
+            self.scope.begin_call(self.call)
+        else:
+            self.gate.unscoped_calls += 1
+        try:
+            while True:
+                permit = await self._admit()
+                try:
+                    outcome = await self._attempt(permit)
+                except BaseException:
+                    permit.release()
+                    raise
+                if not isinstance(outcome, _Again):
+                    return outcome
+                permit.release()
+                logger.info(
+                    "%s %s: %s; attempt %d follows in %.1f s",
+                    *(self.call.endpoint, self.call.model, outcome.why, self.attempts.count + 1, outcome.wait_s),
+                )
+                await self.wire.sleep(outcome.wait_s, self.scope)
+        except BaseException:
+            self.end(None)
+            raise
+
+    def end(self, meter: Meter | None) -> None:
+        if self.scope and not self.ended:
+            self.scope.end_call(meter)
+        self.ended = True
+
+    async def _admit(self) -> Permit:
+        permit = Permit()
+        order = self.scope.order if self.scope else sys.maxsize
+        try:
+            for limit in self.gate.bounds(self.call, current_limits()):
+                await self.wire.acquire(limit, order, self.scope)
+                permit.add(limit)
+        except BaseException:
+            permit.release()
+            raise
+        return permit
+
+    async def _attempt(self, permit: Permit) -> Any:
+        if self.call.asks_stream_usage and self.endpoint.rejects_stream_options and not self.foreign:
+            self._drop_stream_options()
+        if self.scope:
+            self.scope.begin_attempt()
+        self.attempts.begin()
+        try:
+            response = await self.wire.send(self.request)
+            self.endpoint.reached = True
+            if response.status_code >= 400:
+                return await self._refused(response, permit)
+            if _is_stream(response, self.call):
+                return await self._open_stream(response, permit)
+            return await self._read_whole(response, permit)
+        except Exception as error:
+            wait_s = self.attempts.wait_after_error(error, reached=self.endpoint.reached)
+            if wait_s is not None and self.call.replayable and self.wire.can_wait:
+                return _Again(wait_s, f"{type(error).__name__}: {error}")
+            if self.foreign and is_retryable_error(error):
+                permit.release()
+                self.end(None)
+                return self._stand_in(error)
+            raise
+
+    async def _refused(self, response: Any, permit: Permit) -> Any:
+        raw = await self._read(response)
+        body = _decoded(self.flavour, response, raw)
+        if response.status_code == 400 and self._blames_stream_options(body):
+            self.endpoint.rejects_stream_options = True
+            return _Again(0.0, "the endpoint rejects stream_options")
+        wait_s = self.attempts.wait_after_response(response.status_code, response.headers, body)
+        if wait_s is not None and self.call.replayable and self.wire.can_wait:
+            return _Again(wait_s, f"status {response.status_code}")
+        permit.release()
+        self.end(None)
+        # openai and anthropic obey this header, so that their retries do not multiply ours.
+        response.headers["x-should-retry"] = "false"
+        response.stream = self.flavour.ByteStream(raw)
+        return response
+
+    async def _read_whole(self, response: Any, permit: Permit) -> Any:
+        raw = await self._read(response)
+        permit.release()
+        meter = Meter(self.call)
+        meter.read_body(_decoded(self.flavour, response, raw))
+        self.end(meter)
+        response.stream = self.flavour.ByteStream(raw)
+        return response
+
+    async def _open_stream(self, response: Any, permit: Permit) -> Any:
+        """Hold the answer back until its first token, so that a stream that breaks before it can be repeated."""
+        source = response.stream
+        held = HeldBody(self, permit, source, self.wire.chunks(source), opaque=_is_encoded(response))
+        hold_all = self.scope is not None and not self.scope.watched
+        try:
+            while not held.opaque and (hold_all or not (held.meter.has_token or held.meter.complete)):
+                if not await held.fetch():
+                    break
+        except BaseException:
+            await self.wire.close(source)
+            raise
+        response.stream = self.wire.held_stream(self.flavour, held)
+        return response
+
+    async def _read(self, response: Any) -> bytes:
+        stream = response.stream
+        chunks = self.wire.chunks(stream)
+        parts = []
+        try:
+            while (chunk := await self.wire.next_chunk(chunks)) is not None:
+                parts.append(chunk)
+        finally:
+            await self.wire.close(stream)
+        return b"".join(parts)
+
+    def _blames_stream_options(self, body: bytes) -> bool:
+        return self.call.asks_stream_usage and not self.foreign and b"stream_options" in body
+
+    def _drop_stream_options(self) -> None:
+        self.call.asks_stream_usage = False
+        request = self.request
+        headers = [(name, value) for name, value in request.headers.multi_items() if name != "content-length"]
+        self.request = self.flavour.Request(
+            request.method,
+            request.url,
+            headers=headers,
+            content=json.dumps(without_stream_options(request.content)).encode(),
+            extensions=request.extensions,
+        )
+
+    def _stand_in(self, error: Exception) -> Any:
+        message = f"{type(error).__name__} after {self.attempts.count} attempts: {error or 'no answer'}"
+        logger.warning("%s %s: %s", self.call.endpoint, self.call.model, message)
+        return self.flavour.Response(
+            503,
+            headers={"x-should-retry": "false"},
+            json={"error": {"message": message, "type": "connection_error", "code": "unreachable"}},
+            request=self.request,
+        )
+
+
+class HeldBody:
+    """The rest of a streamed answer, with the permit it holds and the meter that watches it."""
+
+    def __init__(self, owner: _Exchange, permit: Permit, source: Any, chunks: Any, *, opaque: bool) -> None:
+        self.meter = Meter(owner.call)
+        self.opaque = opaque
+        self.source = source
+        self._owner = owner
+        self._permit = permit
+        self._chunks = chunks
+        self._ready: list[bytes] = []
+        self._over = False
+
+    async def fetch(self) -> bool:
+        """Fetch the next bytes; returns False at the end, having released the permit.
+
+        Raises the transport's protocol error where the stream ends without its terminal event: servers and proxies
+        that die in mid-stream often end the body in good order, and half an answer would pass for a whole one.
+        """
+        if self._over:
+            return False
+        wire, owner = self._owner.wire, self._owner
+        chunk = await wire.next_chunk(self._chunks)
+        if owner.scope:
+            owner.scope.check()
+        if chunk is not None:
+            self.meter.watch_stream(chunk)
+            self._ready.append(chunk)
+            return True
+        self.meter.end_stream()
+        if not (self.meter.complete or self.opaque):
+            raise owner.flavour.RemoteProtocolError("the stream ended before its last event")
+        await wire.close(self.source)
+        self._settle(self.meter)
+        return False
+
+    async def next_chunk(self) -> bytes | None:
+        """The next bytes for the client, None at the end."""
+        if not self._ready:
+            try:
+                if not await self.fetch():
+                    return None
+            except BaseException:
+                self._settle(None)
+                raise
+        return self._ready.pop(0)
+
+    async def close(self) -> None:
+        """End the answer here; what was generated so far is counted."""
+        try:
+            await self._owner.wire.close(self.source)
+        finally:
+            if not self._over:
+                self.meter.end_stream()
+                self._settle(self.meter)
+
+    def abandon(self) -> None:
+        """Release the permit of an answer that nobody can read or close any more (runs in garbage collections)."""
+        self._permit.release()
+
+    def _settle(self, meter: Meter | None) -> None:
+        self._over = True
+        self._permit.release()
+        self._owner.end(meter)
+
+
+def drive(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine that never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration as finished:
+        result: _T = finished.value
+        return result
+    coroutine.close()
+    raise RuntimeError("a synchronous model call tried to suspend")
+
+
+def _is_stream(response: Any, call: Call) -> bool:
+    kind = response.headers.get("content-type", "")
+    return "text/event-stream" in kind or (call.streamed and "json" not in kind)
+
+
+def _is_encoded(response: Any) -> bool:
+    return response.headers.get("content-encoding", "identity") not in {"", "identity"}
+
+
+def _decoded(flavour: ModuleType, response: Any, raw: bytes) -> bytes:
+    if not _is_encoded(response):
+        return raw
+    content: bytes = flavour.Response(response.status_code, headers=response.headers, content=raw).content
+    return content
+

@@ -1,0 +1,81 @@
+"""Which bounds hold for a call: its run's, its model's, its endpoint's and the process's, each never exceeded."""
+
+from __future__ import annotations
+
+import threading
+from urllib.parse import urlsplit
+
+from plait.flow.calls import Call
+from plait.flow.clock import Clock, SystemClock
+from plait.flow.limits import Limit
+from plait.flow.retries import RetryPolicy
+from plait.settings import Endpoint, Settings
+
+
+class EndpointState:
+    """What this process knows about one base URL."""
+
+    def __init__(self, limit: Limit | None, models: dict[str, Limit]) -> None:
+        self.limit = limit
+        self.models = models
+        self.reached = False
+        """Whether it ever answered."""
+        self.rejects_stream_options = False
+        """Whether it refuses to report the usage of streams."""
+
+
+class Gate:
+    """The bounds and the retry policy that all calls of a process with the same settings share."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.retries = RetryPolicy(max_attempts=settings.max_attempts, deadline_s=settings.deadline_s)
+        self.process = Limit("process", settings.max_concurrency) if settings.max_concurrency else None
+        self.unscoped_calls = 0
+        """Calls that belong to no run: bounded like all others, counted here."""
+        self._named = {_canonical(e.base_url): e for e in settings.endpoints.values() if e.base_url}
+        self._endpoints: dict[str, EndpointState] = {}
+        self._lock = threading.Lock()
+
+    def endpoint(self, base_url: str) -> EndpointState:
+        """The state of an endpoint, made at its first call."""
+        state = self._endpoints.get(base_url)
+        if state is None:
+            with self._lock:
+                state = self._endpoints.setdefault(base_url, self._state(base_url))
+        return state
+
+    def declare(self, base_url: str, *, max_concurrency: int) -> None:
+        """Bound an endpoint that settings do not name, such as the embedded model's few slots."""
+        with self._lock:
+            key = _canonical(base_url)
+            self._endpoints.setdefault(key, EndpointState(Limit(key, max_concurrency), {}))
+
+    def bounds(self, call: Call, run_limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
+        """The limits to acquire, one after the other, in this order.
+
+        Leaf to root: a slot held while waiting for the next bound is one that nobody else could have used, since
+        they would wait for that next bound too. So nothing is wasted, nothing starves and no cycle can form.
+        """
+        state = self.endpoint(call.endpoint)
+        shared = (state.models.get(call.model), state.limit, self.process)
+        return (*run_limits, *(limit for limit in shared if limit is not None))
+
+    def _state(self, base_url: str) -> EndpointState:
+        named = self._named.get(base_url)
+        if named is None:
+            return EndpointState(None, {})
+        return EndpointState(*_limits_of(base_url, named))
+
+
+def _limits_of(base_url: str, endpoint: Endpoint) -> tuple[Limit | None, dict[str, Limit]]:
+    bound = Limit(base_url, endpoint.max_concurrency) if endpoint.max_concurrency else None
+    return bound, {model: Limit(f"{base_url} {model}", most) for model, most in endpoint.models.items()}
+
+
+def _canonical(base_url: str) -> str:
+    """The form in which a request's URL is reported: host in lower case, no default port, no slash at the end."""
+    parts = urlsplit(base_url)
+    port = "" if parts.port in {None, {"http": 80, "https": 443}.get(parts.scheme)} else f":{parts.port}"
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"

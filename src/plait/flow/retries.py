@@ -1,0 +1,112 @@
+"""When a failed attempt is worth another, and how long to wait before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from plait.flow.clock import Clock
+
+RETRYABLE_STATUSES = frozenset({408, 409, 429})
+"""Besides every 5xx. Never 400, 401, 403, 404, 422: the same request would be refused again."""
+
+_RETRYABLE_ERRORS = frozenset({"NetworkError", "TimeoutException", "RemoteProtocolError", "ProxyError", "ClientError"})
+_UNREACHED_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and for how long one call is tried."""
+
+    max_attempts: int = 8
+    """The first included."""
+    deadline_s: float = 600.0
+    """Seconds from the first attempt after which no further one begins."""
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 60.0
+
+
+class Attempts:
+    """Counts the attempts of one call and decides after each failure."""
+
+    __slots__ = ("_clock", "_policy", "_started", "count")
+
+    def __init__(self, policy: RetryPolicy, clock: Clock) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._started: float | None = None
+        self.count = 0
+
+    def begin(self) -> None:
+        """Note that an attempt is sent now."""
+        self.count += 1
+        if self._started is None:
+            self._started = self._clock.now()
+
+    def wait_after_response(self, status: int, headers: Mapping[str, str], body: bytes) -> float | None:
+        """Seconds to wait before the next attempt, or None when this answer is final."""
+        if not _is_retryable(status, headers, body):
+            return None
+        return self._wait(_retry_after_s(headers, self._clock), self._policy.max_attempts)
+
+    def wait_after_error(self, error: Exception, *, reached: bool) -> float | None:
+        """Seconds to wait before the next attempt, or None when the error is final.
+
+        An endpoint that never answered in this process (`reached` is False) is more likely misspelt than down: it
+        gets few attempts, so that nobody waits a minute for a typing mistake.
+        """
+        if not is_retryable_error(error):
+            return None
+        most = self._policy.max_attempts
+        return self._wait(None, most if reached else min(most, _UNREACHED_ATTEMPTS))
+
+    def _wait(self, asked_s: float | None, max_attempts: int) -> float | None:
+        if self.count >= max_attempts:
+            return None
+        if asked_s is None:
+            # Exponential backoff with full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+            ceiling = self._policy.first_wait_s * 2.0 ** min(self.count - 1, 30)
+            asked_s = self._clock.uniform(min(self._policy.longest_wait_s, ceiling))
+        spent = self._clock.now() - (self._started or 0.0)
+        return asked_s if spent + asked_s <= self._policy.deadline_s else None
+
+
+def is_retryable_error(error: Exception) -> bool:
+    """True for connection failures and timeouts of httpx, httpx2, aiohttp and the operating system."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return False
+    if isinstance(error, OSError | TimeoutError | EOFError):
+        return True
+    return any(kind.__name__ in _RETRYABLE_ERRORS for kind in type(error).__mro__)
+
+
+def _is_retryable(status: int, headers: Mapping[str, str], body: bytes) -> bool:
+    # OpenAI's own word on it: https://github.com/openai/openai-python, _base_client.py, _should_retry
+    asked = headers.get("x-should-retry")
+    if asked in {"true", "false"}:
+        return asked == "true"
+    if b"insufficient_quota" in body:
+        return False
+    return status in RETRYABLE_STATUSES or status >= 500
+
+
+def _retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:
+    """Seconds from `retry-after-ms` (OpenAI, Azure) or `retry-after` (RFC 9110, section 10.2.3: seconds or a date)."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        text = headers.get(name)
+        if text is None:
+            continue
+        try:
+            seconds = float(text) * unit
+        except ValueError:
+            continue
+        if 0 <= seconds < float("inf"):
+            return seconds
+    text = headers.get("retry-after")
+    if text is None:
+        return None
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - clock.wall())
+    except (ValueError, TypeError, OverflowError):
+        return None

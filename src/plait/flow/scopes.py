@@ -1,0 +1,124 @@
+"""Whose call is this: the run that a model call belongs to, found by context variables, without plumbing."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from queue import SimpleQueue
+
+from plait.errors import CallCancelled
+from plait.flow.calls import Call, Meter
+from plait.flow.gate import Gate
+from plait.flow.limits import Limit
+from plait.flow.usage import Usage
+from plait.settings import Settings
+
+_starts = itertools.count()
+
+
+class Scope:
+    """A run as its model calls see it: their order, their sum, and whether they may still begin.
+
+    `watched` is False when nobody sees tokens before the run ends; a stream that breaks off can then be repeated.
+    """
+
+    def __init__(self, run_id: str, *, gate: Gate, settings: Settings, watched: bool = True) -> None:
+        self.run_id = run_id
+        self.gate = gate
+        self.settings = settings
+        self.watched = watched
+        self.order = next(_starts)
+        """Older runs go first."""
+        self.usage = Usage()
+        self.in_flight = 0
+        self.cancelled = False
+        self._lock = threading.Lock()
+        self._wakeups: set[SimpleQueue[None]] = set()
+
+    def begin_call(self, call: Call) -> None:
+        """Count a call. Raises CallCancelled once the run is."""
+        self.check()
+        with self._lock:
+            self.usage.calls += 1
+            self.usage.models[call.model] = self.usage.models.get(call.model, 0) + 1
+            self.in_flight += 1
+
+    def begin_attempt(self) -> None:
+        """Count a request about to be sent."""
+        self.check()
+        with self._lock:
+            self.usage.attempts += 1
+
+    def end_call(self, meter: Meter | None) -> None:
+        """Add what a call cost; None when it failed."""
+        with self._lock:
+            self.in_flight -= 1
+            if meter is None:
+                self.usage.failed_calls += 1
+                return
+            self.usage.input_tokens += meter.input_tokens
+            self.usage.output_tokens += meter.output_tokens
+            self.usage.estimated |= meter.estimated
+
+    def check(self) -> None:
+        """Raise CallCancelled if the run is over."""
+        if self.cancelled:
+            raise CallCancelled(f"run {self.run_id} was stopped; its further model calls are not sent")
+
+    def cancel(self) -> None:
+        """Let no further call begin and wake the threads that wait to send one."""
+        with self._lock:
+            self.cancelled = True
+            waiting = list(self._wakeups)
+        for wakeups in waiting:
+            wakeups.put(None)
+
+    @contextmanager
+    def wakeups(self) -> Iterator[SimpleQueue[None]]:
+        """A queue that a waiting thread reads; cancellation puts something into it."""
+        queue: SimpleQueue[None] = SimpleQueue()
+        with self._lock:
+            self._wakeups.add(queue)
+        try:
+            self.check()
+            yield queue
+        finally:
+            with self._lock:
+                self._wakeups.discard(queue)
+
+
+_scope: ContextVar[Scope | None] = ContextVar("plait_scope", default=None)
+_limits: ContextVar[tuple[Limit, ...]] = ContextVar("plait_limits", default=())
+
+
+def current_scope() -> Scope | None:
+    """The run around this code, if it is one of ours."""
+    return _scope.get()
+
+
+def current_limits() -> tuple[Limit, ...]:
+    """The bounds set by `config["max_concurrency"]` around this code, innermost first."""
+    return _limits.get()
+
+
+@contextmanager
+def entered(scope: Scope) -> Iterator[Scope]:
+    """Make the scope current, here and in tasks begun here."""
+    token = _scope.set(scope)
+    try:
+        yield scope
+    finally:
+        _scope.reset(token)
+
+
+@contextmanager
+def bounded(limits: tuple[Limit, ...]) -> Iterator[None]:
+    """Make these the current bounds (innermost first), here and in tasks begun here."""
+    token = _limits.set(limits)
+    try:
+        yield
+    finally:
+        _limits.reset(token)

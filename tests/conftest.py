@@ -1,0 +1,50 @@
+"""What every test gets: an environment without keys or proxies, and a loop that refuses to be blocked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Generator
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+from tests.provider import Provider
+
+_PREFIXES = ("OPENAI_", "ANTHROPIC_", "PLAIT_", "LANGSMITH", "LANGCHAIN", "LANGGRAPH")
+
+# Found, not imported: most tests do without LangChain, whose import takes seconds.
+_OURS = [
+    module_from_spec(spec) for name in ("plait", "agents", "chains", "graphs") if (spec := find_spec(name))
+]
+
+
+@pytest.fixture(autouse=True)
+def clean_env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No key, proxy or setting of this machine reaches a test; what plait keeps lies in its own folder.
+
+    XDG_CACHE_HOME stays: the embedded model's weights lie there.
+    """
+    for name in list(os.environ):
+        if name.upper().startswith(_PREFIXES) or name.upper().endswith("_PROXY"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "state" / "plait"))
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Generator[BlockBuster]:
+    """A blocking call that plait or the bundled workflows make on a loop's thread raises BlockingError.
+
+    A test about such a call asks for this fixture and deactivates it.
+    """
+    with blockbuster_ctx(scanned_modules=_OURS) as blockbuster:
+        yield blockbuster
+
+
+@pytest.fixture
+async def provider() -> AsyncGenerator[Provider]:
+    """A loopback provider in the test's own loop."""
+    async with Provider() as running:
+        yield running

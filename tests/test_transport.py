@@ -1,0 +1,393 @@
+"""The transport under our own clients, against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from queue import SimpleQueue
+
+import httpx2
+import openai
+import pytest
+from openai.types.chat import ChatCompletion
+
+from plait.errors import BlockingCall, CallCancelled
+from plait.flow.gate import Gate
+from plait.flow.pool import BlockingPool, Network, Pool
+from plait.flow.scopes import Scope, entered
+from plait.flow.transport import BlockingFlowTransport, FlowTransport
+from plait.settings import Settings, from_env
+from tests.provider import Behaviour, Provider, running_provider
+
+
+class FakeClock:
+    """Time stands still but for the waits, which pass at once and are noted."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.waits: list[float] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def wall(self) -> float:
+        return 1_700_000_000.0 + self.time
+
+    def uniform(self, upper: float) -> float:
+        return upper
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.time += seconds
+        await asyncio.sleep(0)
+
+    def wait(self, wakeups: SimpleQueue[None], seconds: float) -> None:
+        self.waits.append(seconds)
+        self.time += seconds
+
+
+def gate_of(provider: Provider, clock: FakeClock | None = None, **changes: object) -> Gate:
+    settings = from_env({"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "k"}).override(**changes)
+    return Gate(settings, clock=clock)
+
+
+@asynccontextmanager
+async def client_of(provider: Provider, gate: Gate) -> AsyncIterator[openai.AsyncOpenAI]:
+    http = httpx2.AsyncClient(transport=FlowTransport(Pool(Network()), gate))
+    async with openai.AsyncOpenAI(base_url=provider.base_url, api_key="k", max_retries=0, http_client=http) as client:
+        yield client
+
+
+async def ask(client: openai.AsyncOpenAI, text: str = "hi") -> ChatCompletion:
+    return await client.chat.completions.create(model="m", messages=[{"role": "user", "content": text}])
+
+
+async def ask_streaming(client: openai.AsyncOpenAI, **options: object) -> str:
+    parts = []
+    stream = await client.chat.completions.create(
+        model="m",
+        messages=[{"role": "user", "content": "one two three"}],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    async for chunk in stream:
+        parts += [choice.delta.content or "" for choice in chunk.choices]
+    return "".join(parts)
+
+
+async def test_calls_in_flight_never_exceed_process_endpoint_and_model_limits(provider: Provider) -> None:
+    section = {
+        "endpoints": {
+            "openai": {"max_concurrency": 3, "models": {"slow": {"max_concurrency": 1}}},
+        }
+    }
+    settings = from_env({"OPENAI_BASE_URL": provider.base_url}, section=section).override(max_concurrency=4)
+    gate = Gate(settings)
+    provider.gate = asyncio.Event()
+    async with client_of(provider, gate) as client:
+        calls = [
+            asyncio.create_task(
+                client.chat.completions.create(model=model, messages=[{"role": "user", "content": "hi"}])
+            )
+            for model in ["slow"] * 5 + ["fast"] * 5
+        ]
+        await provider.arrived(3)
+        assert [r.body["model"] for r in provider.requests].count("slow") == 1
+        provider.gate.set()
+        await asyncio.gather(*calls)
+    assert provider.peak == 3
+
+
+async def test_a_scope_sums_what_its_calls_cost(provider: Provider) -> None:
+    gate = gate_of(provider)
+    scope = Scope("run", gate=gate, settings=Settings())
+    async with client_of(provider, gate) as client:
+        with entered(scope):
+            await ask(client, "one two")
+            assert await ask_streaming(client) == "Answer to: one two three"
+        await ask(client)
+    usage = scope.usage
+    assert (usage.calls, usage.attempts, usage.failed_calls) == (2, 2, 0)
+    assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (5, 9, False)
+    assert usage.models == {"m": 2}
+    assert gate.unscoped_calls == 1
+
+
+async def test_retry_after_is_obeyed_and_the_permit_is_free_meanwhile(provider: Provider) -> None:
+    clock = FakeClock()
+    gate = gate_of(provider, clock, max_concurrency=1)
+    provider.script(Behaviour(status=429, headers={"retry-after": "17"}), Behaviour(status=500))
+    in_flight_while_waiting: list[int] = []
+    assert gate.process is not None
+    process = gate.process
+    sleep = clock.sleep
+
+    async def note(seconds: float) -> None:
+        in_flight_while_waiting.append(process.in_flight)
+        await sleep(seconds)
+
+    clock.sleep = note  # type: ignore[method-assign]
+    async with client_of(provider, gate) as client:
+        await ask(client)
+    assert clock.waits == [17.0, 1.0]
+    assert in_flight_while_waiting == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("headers", "waits"),
+    [
+        ({"retry-after-ms": "250"}, [0.25]),
+        ({"retry-after": "Tue, 14 Nov 2023 22:14:20 GMT"}, [60.0]),
+        ({"retry-after": "Tue, 14 Nov 2000 22:14:20 GMT"}, [0.0]),
+        ({"retry-after": "soon"}, [0.5]),
+        ({"retry-after": "-3"}, [0.5]),
+        ({}, [0.5]),
+    ],
+)
+async def test_the_wait_before_a_second_attempt(
+    provider: Provider, headers: dict[str, str], waits: list[float]
+) -> None:
+    clock = FakeClock()
+    provider.script(Behaviour(status=429, headers=headers))
+    async with client_of(provider, gate_of(provider, clock)) as client:
+        await ask(client)
+    assert clock.waits == waits
+
+
+async def test_a_wait_beyond_the_deadline_ends_the_call_at_once(provider: Provider) -> None:
+    clock = FakeClock()
+    provider.script(Behaviour(status=429, headers={"retry-after": "86400"}))
+    async with client_of(provider, gate_of(provider, clock, deadline_s=60.0)) as client:
+        with pytest.raises(openai.RateLimitError):
+            await ask(client)
+    assert clock.waits == []
+    assert len(provider.requests) == 1
+
+
+async def test_a_spent_quota_is_not_retried(provider: Provider) -> None:
+    error = {"message": "You exceeded your quota", "type": "insufficient_quota", "code": "insufficient_quota"}
+    provider.script(Behaviour(status=429, error=error))
+    async with client_of(provider, gate_of(provider, FakeClock())) as client:
+        with pytest.raises(openai.RateLimitError):
+            await ask(client)
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+async def test_refusals_that_repeat_are_not_retried(provider: Provider, status: int) -> None:
+    provider.script(Behaviour(status=status))
+    async with client_of(provider, gate_of(provider, FakeClock())) as client:
+        with pytest.raises(openai.APIStatusError):
+            await ask(client)
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Behaviour(reset_before_headers=True),
+        Behaviour(truncate_json=True),
+        Behaviour(status=529),
+        Behaviour(status=503, gzip=True),
+    ],
+)
+async def test_faults_are_retried(provider: Provider, fault: Behaviour) -> None:
+    clock = FakeClock()
+    async with client_of(provider, gate_of(provider, clock)) as client:
+        await ask(client)
+        provider.script(fault)
+        answer = await ask(client)
+    assert answer.choices[0].message.content == "Answer to: hi"
+    assert len(clock.waits) == 1
+
+
+async def test_an_endpoint_that_never_answered_gets_few_attempts(provider: Provider) -> None:
+    clock = FakeClock()
+    await provider.__aexit__(None, None, None)
+    async with client_of(provider, gate_of(provider, clock)) as client:
+        with pytest.raises(openai.APIConnectionError):
+            await ask(client)
+    assert len(clock.waits) == 2
+
+
+async def test_a_stream_that_breaks_before_its_first_token_is_repeated(provider: Provider) -> None:
+    clock = FakeClock()
+    provider.script(Behaviour(cut_after_chunks=0))
+    async with client_of(provider, gate_of(provider, clock)) as client:
+        assert await ask_streaming(client) == "Answer to: one two three"
+    assert len(provider.requests) == 2
+
+
+async def test_a_stream_that_breaks_later_is_an_error_where_its_tokens_were_seen(provider: Provider) -> None:
+    gate = gate_of(provider, FakeClock(), max_concurrency=1)
+    scope = Scope("run", gate=gate, settings=Settings(), watched=True)
+    provider.script(Behaviour(cut_after_chunks=2))
+    async with client_of(provider, gate) as client:
+        with entered(scope), pytest.raises((httpx2.TransportError, openai.APIConnectionError)):
+            await ask_streaming(client)
+    assert scope.usage.failed_calls == 1
+    assert gate.process is not None
+    assert gate.process.in_flight == 0
+
+
+async def test_a_stream_that_breaks_later_is_repeated_where_nobody_saw_its_tokens(provider: Provider) -> None:
+    gate = gate_of(provider, FakeClock())
+    scope = Scope("run", gate=gate, settings=Settings(), watched=False)
+    provider.script(Behaviour(cut_after_chunks=2))
+    async with client_of(provider, gate) as client:
+        with entered(scope):
+            assert await ask_streaming(client) == "Answer to: one two three"
+    assert (scope.usage.calls, scope.usage.attempts) == (1, 2)
+
+
+async def test_an_endpoint_that_rejects_stream_options_is_remembered(provider: Provider) -> None:
+    provider.behave = lambda body, index: Behaviour(reject_stream_options=True)
+    gate = gate_of(provider, FakeClock())
+    scope = Scope("run", gate=gate, settings=Settings())
+    async with client_of(provider, gate) as client:
+        with entered(scope):
+            assert await ask_streaming(client) == "Answer to: one two three"
+            assert len(provider.requests) == 2
+            assert await ask_streaming(client) == "Answer to: one two three"
+    assert len(provider.requests) == 3
+    assert scope.usage.estimated
+    assert scope.usage.output_tokens > 0
+
+
+async def test_a_stream_dropped_unread_gives_its_permit_back(provider: Provider) -> None:
+    gate = gate_of(provider, max_concurrency=1)
+    assert gate.process is not None
+    async with client_of(provider, gate) as client:
+
+        async def drop() -> None:
+            stream = await client.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": "a b c"}], stream=True
+            )
+            assert gate.process is not None
+            assert gate.process.in_flight == 1
+            del stream
+
+        await drop()
+        gc.collect()
+        await ask(client)
+    assert gate.process.in_flight == 0
+
+
+async def test_a_cancelled_call_closes_its_connection(provider: Provider) -> None:
+    provider.gate = asyncio.Event()
+    gate = gate_of(provider, max_concurrency=1)
+    async with client_of(provider, gate) as client:
+        call = asyncio.create_task(ask(client))
+        await provider.arrived(1)
+        call.cancel()
+        await asyncio.wait([call])
+        await provider.arrived(0)
+        provider.gate.set()
+    assert provider.closed_early == 1
+    assert gate.process is not None
+    assert gate.process.in_flight == 0
+
+
+async def test_a_stopped_run_sends_no_further_call(provider: Provider) -> None:
+    gate = gate_of(provider)
+    scope = Scope("run-7", gate=gate, settings=Settings())
+    scope.cancel()
+    async with client_of(provider, gate) as client:
+        with entered(scope), pytest.raises(CallCancelled):
+            await ask(client)
+    assert provider.requests == []
+
+
+def blocking_client(provider: Provider, gate: Gate) -> openai.OpenAI:
+    http = httpx2.Client(transport=BlockingFlowTransport(BlockingPool(Network()), gate))
+    return openai.OpenAI(base_url=provider.base_url, api_key="k", max_retries=0, http_client=http)
+
+
+def test_synchronous_calls_wait_retry_and_stream() -> None:
+    clock = FakeClock()
+    with running_provider() as provider:
+        gate = gate_of(provider, clock, max_concurrency=1)
+        client = blocking_client(provider, gate)
+        provider.script(Behaviour(status=429, headers={"retry-after": "3"}))
+        answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+        assert answer.choices[0].message.content == "Answer to: hi"
+        assert clock.waits == [3.0]
+        stream = client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "a b"}], stream=True
+        )
+        assert "".join(c.choices[0].delta.content or "" for c in stream if c.choices) == "Answer to: a b"
+        assert gate.process is not None
+        assert gate.process.in_flight == 0
+
+
+async def test_a_synchronous_call_on_the_loop_takes_a_free_permit_or_fails_at_once(
+    no_blocking_calls: object,
+) -> None:
+    no_blocking_calls.deactivate()  # type: ignore[attr-defined]
+    with running_provider() as provider:
+        gate = gate_of(provider, max_concurrency=1)
+        client = blocking_client(provider, gate)
+        messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
+        client.chat.completions.create(model="m", messages=messages)
+        assert gate.process is not None
+        assert gate.process.try_acquire()
+        with pytest.raises(BlockingCall, match="ainvoke"):
+            client.chat.completions.create(model="m", messages=messages)
+
+
+def test_a_stopped_run_wakes_the_threads_that_wait() -> None:
+    with running_provider() as provider:
+        gate = gate_of(provider, max_concurrency=1)
+        assert gate.process is not None
+        assert gate.process.try_acquire()
+        scope = Scope("run", gate=gate, settings=Settings())
+        client = blocking_client(provider, gate)
+
+        def call() -> None:
+            with entered(scope):
+                client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+
+        async def stop_while_it_waits() -> BaseException | None:
+            thread = asyncio.create_task(asyncio.to_thread(call))
+            assert gate.process is not None
+            while not gate.process.waiting:
+                await asyncio.sleep(0.001)
+            scope.cancel()
+            return (await asyncio.gather(thread, return_exceptions=True))[0]
+
+        failure = asyncio.run(stop_while_it_waits())
+        assert isinstance(failure, CallCancelled)
+        assert provider.requests == []
+        assert gate.process.waiting == 0
+
+
+def test_one_client_serves_loops_that_come_and_go(recwarn: pytest.WarningsRecorder) -> None:
+    with running_provider() as provider:
+        gate = gate_of(provider)
+        http = httpx2.AsyncClient(transport=FlowTransport(Pool(Network()), gate))
+        client = openai.AsyncOpenAI(base_url=provider.base_url, api_key="k", http_client=http)
+        for _ in range(3):
+            assert asyncio.run(ask(client)).choices[0].message.content == "Answer to: hi"
+        gc.collect()
+    assert [str(w.message) for w in recwarn if issubclass(w.category, ResourceWarning)] == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "all"])
+async def test_calls_go_through_the_configured_proxy(provider: Provider, scheme: str) -> None:
+    # A plain HTTP proxy gets the whole URL in its request line; our server answers by path all the same.
+    pool = Pool(Network(proxies={scheme: provider.origin}))
+    async with httpx2.AsyncClient(transport=pool) as client:
+        response = await client.post("http://nowhere.invalid/v1/chat/completions", json={"messages": []})
+    assert response.status_code == 200
+    assert provider.requests[0].headers["host"] == "nowhere.invalid"
+
+
+async def test_hosts_under_no_proxy_and_socks_proxies(provider: Provider) -> None:
+    pool = Pool(Network(proxies={"http": "http://127.0.0.1:9", "no": "127.0.0.1"}))
+    async with httpx2.AsyncClient(transport=pool) as client:
+        assert (await client.get(f"{provider.base_url}/models")).status_code == 200
+    async with httpx2.AsyncClient(transport=Pool(Network(proxies={"all": "socks5://x:1"}))) as client:
+        with pytest.raises(httpx2.UnsupportedProtocol, match="expected an http:// or https:// proxy"):
+            await client.get(provider.base_url)
