@@ -122,8 +122,10 @@ def from_env(
     `fallback` holds variables for which the environment has no value: an app's own `env`.
 
     Reads PLAIT_MODEL, PLAIT_MAX_CONCURRENCY, PLAIT_MAX_ATTEMPTS, PLAIT_DEADLINE_S, PLAIT_CONNECT_TIMEOUT_S,
-    PLAIT_READ_TIMEOUT_S, PLAIT_LOCAL_MODEL_FILE, PLAIT_HOME, OPENAI_BASE_URL, OPENAI_API_KEY, the XDG folders and the
-    proxy variables and those that the endpoints name. Raises SettingsError, naming the variable or the path in the section.
+    PLAIT_READ_TIMEOUT_S, PLAIT_LOCAL_MODEL_FILE, PLAIT_HOME, OPENAI_BASE_URL, OPENAI_API_KEY, the XDG folders, the
+    proxy variables and those that the endpoints name.
+
+    Raises SettingsError, naming the variable or the path in the section.
     """
     env = {**(fallback or {}), **(os.environ if environ is None else environ)}
     parsed = _parse_section(section or {})

@@ -106,7 +106,16 @@ _USAGE_LINE = re.compile(rb'^data:(.*"usage":\s*\{.*)$', re.MULTILINE)
 class Meter:
     """Watches the bytes of one answer go by: has a token come, is it complete, what did it cost."""
 
-    __slots__ = ("_answer_bytes", "_call", "_reported", "_tail", "complete", "has_token", "input_tokens", "output_tokens")
+    __slots__ = (
+        "_answer_bytes",
+        "_call",
+        "_reported",
+        "_tail",
+        "complete",
+        "has_token",
+        "input_tokens",
+        "output_tokens",
+    )
 
     def __init__(self, call: Call) -> None:
         self._call = call

@@ -76,9 +76,7 @@ async def exchange(request: Any, wire: Wire, gate: Gate, *, foreign: bool) -> An
 
 
 class _Exchange:
-    def __init__(
-        self, call: Call, request: Any, wire: Wire, gate: Gate, scope: Scope | None, foreign: bool
-    ) -> None:
+    def __init__(self, call: Call, request: Any, wire: Wire, gate: Gate, scope: Scope | None, foreign: bool) -> None:
         self.call = call
         self.request = request
         self.wire = wire
@@ -324,4 +322,3 @@ def _decoded(flavour: ModuleType, response: Any, raw: bytes) -> bytes:
         return raw
     content: bytes = flavour.Response(response.status_code, headers=response.headers, content=raw).content
     return content
-

@@ -1,8 +1,8 @@
 """The seam for graphs that build their own clients: wraps the default HTTP transports of this process.
 
 Meant for processes that plait owns (`plait run`). The way tracing libraries instrument HTTP: the public
-`handle_async_request` and `handle_request` of httpx2's and httpx's default transports and of the aiohttp transports that
-the OpenAI and Anthropic SDKs carry.
+`handle_async_request` and `handle_request` of httpx2's and httpx's default transports and of the aiohttp transports
+that the OpenAI and Anthropic SDKs carry.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.request import proxy_bypass_environment
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -119,7 +119,7 @@ class Pool(httpx2.AsyncBaseTransport):
             limit=0,  # the gate bounds calls; a second bound here would queue them unseen
             resolver=_Resolver(),
             force_close=not self._network.reuse_connections,
-            **({"keepalive_timeout": 30.0} if self._network.reuse_connections else {}),
+            keepalive_timeout=30.0 if self._network.reuse_connections else None,
         )
         session = aiohttp.ClientSession(
             connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(loop=loop)

@@ -1,0 +1,1 @@
+"""One agent a file: a model with tools in a loop."""

@@ -1,0 +1,1 @@
+"""One model call a file: typed in, typed out."""

@@ -1,0 +1,22 @@
+"""Writes one short story about a topic."""
+
+from __future__ import annotations
+
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+
+from plait import chat_model
+
+PROMPT = ChatPromptTemplate.from_messages(
+    [
+        ("system", "You are a storyteller. You write vivid, simple prose and nothing but the story."),
+        ("human", "Write a story of about {words} words about {topic}."),
+    ]
+)
+
+
+async def write_story(topic: str, *, words: int = 150, model: str | None = None) -> str:
+    """A story of about `words` words; its tokens stream under the topic as their label."""
+    # A token is about three quarters of an English word; the rest is room to end the last sentence.
+    chain = PROMPT | chat_model(model, temperature=0.8, max_tokens=words * 2) | StrOutputParser()
+    return await chain.with_config(metadata={"label": topic}).ainvoke({"topic": topic, "words": words})

@@ -1,0 +1,1 @@
+"""What "good" means: datasets, evaluators and experiments."""

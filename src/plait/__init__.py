@@ -1,0 +1,69 @@
+"""plait runs LangGraph workflows at full speed against rate-limited LLM APIs."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from plait.errors import PlaitError
+    from plait.events import (
+        CustomEvent,
+        EndEvent,
+        ErrorEvent,
+        Event,
+        Result,
+        TokenEvent,
+        UpdateEvent,
+        UsageEvent,
+    )
+    from plait.failures import is_fatal
+    from plait.flow.usage import Usage
+    from plait.models import chat_model
+    from plait.runs import load, open, run, stream  # noqa: A004 - plait.open reads well, and nobody imports *
+    from plait.settings import Settings
+
+__all__ = [
+    "CustomEvent",
+    "EndEvent",
+    "ErrorEvent",
+    "Event",
+    "PlaitError",
+    "Result",
+    "Settings",
+    "TokenEvent",
+    "UpdateEvent",
+    "Usage",
+    "UsageEvent",
+    "chat_model",
+    "is_fatal",
+    "load",
+    "open",
+    "run",
+    "stream",
+]
+
+_HOMES = {
+    "PlaitError": "plait.errors",
+    "Settings": "plait.settings",
+    "Usage": "plait.flow.usage",
+    "chat_model": "plait.models",
+    "is_fatal": "plait.failures",
+    "load": "plait.runs",
+    "open": "plait.runs",
+    "run": "plait.runs",
+    "stream": "plait.runs",
+}
+
+
+# Importing LangChain takes two seconds: a name is loaded when it is first used (PEP 562), so `plait --help` is quick.
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'plait' has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(_HOMES.get(name, "plait.events")), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

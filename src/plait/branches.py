@@ -1,0 +1,86 @@
+"""Turns LangGraph's stream parts into events, each labelled with the branch it comes from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+
+from plait.events import CustomEvent, TokenEvent, UpdateEvent
+
+_SEND = "__pregel_push"
+
+
+class EventReader:
+    """Reads the parts of one run (`astream(..., version="v2", subgraphs=True)`) in the order they come.
+
+    A branch is known by the task that LangGraph announced for it: task ids stand in every namespace below, so a token
+    from a nested graph finds its way back to the sibling it belongs to.
+    """
+
+    def __init__(self) -> None:
+        self.outputs: Any = None
+        """The latest output of the root graph."""
+        self.interrupts: tuple[Any, ...] = ()
+        self._branches: dict[str, str] = {}
+        self._labels: dict[str, str] = {}
+        self._siblings: Counter[tuple[str, str]] = Counter()
+        self._streamed: set[str] = set()
+
+    def read(self, part: Any) -> Iterator[TokenEvent | UpdateEvent | CustomEvent]:
+        """The events of one part; most have one or none."""
+        data, namespace = part["data"], part["ns"]
+        match part["type"]:
+            case "messages":
+                yield from self._tokens(*data)
+            case "tasks" if "result" in data:
+                yield from self._update(data)
+            case "tasks":
+                self._announce(data, namespace)
+            case "custom":
+                branch = self._branch_of(namespace)
+                label = data.get("label") if isinstance(data, Mapping) else None
+                yield CustomEvent(data, branch, label if isinstance(label, str) else self._label(branch))
+            case "values" if not namespace:
+                self.outputs = data
+                self.interrupts = tuple(item.value for item in part.get("interrupts") or ())
+
+    def _announce(self, task: Mapping[str, Any], namespace: tuple[str, ...]) -> None:
+        parent = self._branch_of(namespace)
+        name = task["name"]
+        if _SEND in task["triggers"]:
+            index = self._siblings[parent, name]
+            self._siblings[parent, name] += 1
+            name = f"{name}[{index}]"
+        self._branches[task["id"]] = f"{parent}/{name}" if parent else name
+
+    def _update(self, task: Mapping[str, Any]) -> Iterator[UpdateEvent]:
+        branch = self._branches.get(task["id"], task["name"])
+        if task["error"] is None and not task["interrupts"]:
+            yield UpdateEvent(task["name"], task["result"], branch, self._label(branch))
+
+    def _tokens(self, message: Any, metadata: Mapping[str, Any]) -> Iterator[TokenEvent]:
+        # Nodes that return whole messages are reported here too; only what a model says is a token.
+        if not isinstance(message, AIMessage) or not (text := str(message.text)):
+            return
+        message_id = message.id or ""
+        if isinstance(message, AIMessageChunk):
+            self._streamed.add(message_id)
+        elif message_id in self._streamed:
+            return
+        branch = self._branch_of(tuple(str(metadata.get("langgraph_checkpoint_ns", "")).split("|")))
+        label = metadata.get("label")
+        if isinstance(label, str):
+            self._labels[branch] = label
+        yield TokenEvent(text, branch, self._label(branch), message_id)
+
+    def _branch_of(self, namespace: tuple[str, ...]) -> str:
+        if not namespace:
+            return ""
+        name, _, task_id = namespace[-1].partition(":")
+        return self._branches.get(task_id, name)
+
+    def _label(self, branch: str) -> str:
+        return self._labels.get(branch, branch)

@@ -1,0 +1,50 @@
+"""What plait does in a process of its own, and never in somebody else's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from plait.bounds import bound_all_graphs
+from plait.flow.install import install
+from plait.flow.registry import gate_for
+from plait.settings import Settings
+
+_NODE_THREADS = 256
+
+
+@contextmanager
+def own_process(settings: Settings) -> Iterator[None]:
+    """Put every model call of this process behind one gate, until the block ends; enter it inside the event loop.
+
+    Covers graphs that build their own HTTP clients, `max_concurrency` of nested graphs, and synchronous nodes, which
+    run in an executor of ours.
+    """
+    asyncio.get_running_loop().set_default_executor(NodeExecutor())
+    with install(gate_for(settings)), bound_all_graphs():
+        yield
+
+
+class NodeExecutor(ThreadPoolExecutor):
+    """A loop's default executor, where LangGraph runs synchronous nodes, with other threads for name look-ups.
+
+    Nodes that wait at the gate fill the threads; if look-ups queued behind them, the calls that hold the permits could
+    never connect.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=_NODE_THREADS, thread_name_prefix="plait-node")
+        self._lookups = ThreadPoolExecutor(max_workers=4, thread_name_prefix="plait-dns")
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        # asyncio submits socket.getaddrinfo and socket.getnameinfo, or its own wrapper of the former in debug mode.
+        if getattr(fn, "__name__", "").strip("_").startswith(("getaddrinfo", "getnameinfo")):
+            return self._lookups.submit(fn, *args, **kwargs)
+        return super().submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._lookups.shutdown(wait, cancel_futures=cancel_futures)
+        super().shutdown(wait, cancel_futures=cancel_futures)

@@ -1,0 +1,231 @@
+"""Runs one workflow: a scope for its calls, typed events while it goes, a result at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.pregel import Pregel
+from langgraph.types import StreamMode
+
+from plait.app import App, find_app, load_workflow, open_workflow
+from plait.bounds import bound, bounds_for
+from plait.branches import EventReader
+from plait.errors import PlaitError, RunTimeout
+from plait.events import EndEvent, ErrorEvent, Event, Result, Status, UsageEvent
+from plait.failures import explain
+from plait.flow.registry import gate_for
+from plait.flow.scopes import Scope, bounded, entered
+from plait.inputs import check_context, check_inputs
+from plait.schemas import read_schema
+from plait.settings import Settings, from_env
+
+Graph = Pregel[Any, Any, Any, Any]
+
+_EVENTS_AHEAD = 1000
+"""Events a run may be ahead of a slow reader before it waits."""
+
+
+async def stream(
+    workflow: str | Graph,
+    inputs: Mapping[str, object],
+    *,
+    context: Mapping[str, object] | None = None,
+    config: RunnableConfig | None = None,
+    app: App | Path | str | None = None,
+    settings: Settings | None = None,
+    timeout_s: float | None = None,
+    tokens: bool = True,
+) -> AsyncGenerator[Event]:
+    """Run a workflow (a name in langgraph.json, or a compiled graph) and yield its events, the last an EndEvent.
+
+    `config` is LangGraph's: callbacks, tags, `configurable` and `max_concurrency` are honoured. A run that fails yields
+    an ErrorEvent and ends with status `error` or `timeout`; nothing is raised for it. Without `tokens` no answer is
+    streamed for the events' sake, and a stream that breaks off may be repeated.
+
+    Closing the iterator or cancelling its reader cancels the run: no further call begins, those in flight are closed.
+    Raises PlaitError before the first event for what is wrong with the input, the app or the settings.
+    """
+    async with _opened(workflow, inputs, context, config, app, settings) as run:
+        run.scope.watched = tokens
+        events: asyncio.Queue[Event | None] = asyncio.Queue(_EVENTS_AHEAD)
+        # A task of its own: a generator would run the graph in its reader's context, and a timeout cannot span a yield.
+        driver = asyncio.create_task(_drive(run, events, timeout_s, tokens), name=f"plait run {run.scope.run_id}")
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            await driver
+        finally:
+            if not driver.done():
+                run.scope.cancel()
+                driver.cancel()
+                await asyncio.wait([driver])
+
+
+async def run(
+    workflow: str | Graph,
+    inputs: Mapping[str, object],
+    *,
+    context: Mapping[str, object] | None = None,
+    config: RunnableConfig | None = None,
+    app: App | Path | str | None = None,
+    settings: Settings | None = None,
+    timeout_s: float | None = None,
+) -> Result:
+    """Run a workflow to its end and return its result. Arguments as in `stream`.
+
+    Raises PlaitError: RunFailed with the workflow's exception as its cause, RunTimeout, CallRefused,
+    EndpointUnreachable, or what is wrong with the input. Cancelling the caller cancels the run.
+    """
+    async with _opened(workflow, inputs, context, config, app, settings) as opened:
+        opened.scope.watched = False
+        try:
+            with entered(opened.scope), bounded(bounds_for(opened.graph.config, opened.config)):
+                async with asyncio.timeout(timeout_s) as timer:
+                    output = await opened.graph.ainvoke(
+                        opened.inputs, opened.config, context=opened.context, version="v2"
+                    )
+        except Exception as error:
+            opened.scope.cancel()
+            raise _failure(error, opened, timeout_s if timer.expired() else None) from error
+        except BaseException:
+            opened.scope.cancel()
+            raise
+        return opened.result(output.value, tuple(item.value for item in output.interrupts))
+
+
+def load(name: str, *, app: App | Path | str | None = None) -> Graph:
+    """The compiled graph of a workflow, for LangGraph's own calls (ainvoke, astream, ...), `max_concurrency` kept true.
+
+    Raises WorkflowNotFound, and WorkflowBroken where it cannot be loaded or only `open` can (asynchronous factories).
+    """
+    return bound(load_workflow(_app(app), name))
+
+
+@asynccontextmanager
+async def open(name: str, *, app: App | Path | str | None = None) -> AsyncIterator[Graph]:  # noqa: A001 - plait.open
+    """The same for workflows whose factory is asynchronous or a context manager, closed at the end of the block."""
+    async with open_workflow(await asyncio.to_thread(_app, app), name) as graph:
+        yield bound(graph)
+
+
+@dataclass(slots=True)
+class _Run:
+    name: str
+    graph: Graph
+    inputs: Any
+    context: Any
+    config: RunnableConfig
+    scope: Scope
+    started: float
+    unscoped_before: int
+
+    def result(
+        self,
+        outputs: Any,
+        interrupts: tuple[Any, ...] = (),
+        *,
+        status: Status = "success",
+        error: PlaitError | None = None,
+    ) -> Result:
+        self.scope.usage.unscoped_calls = self.scope.gate.unscoped_calls - self.unscoped_before
+        return Result(
+            run_id=self.scope.run_id,
+            workflow=self.name,
+            status="interrupted" if interrupts else status,
+            outputs=outputs,
+            usage=self.scope.usage,
+            duration_s=time.monotonic() - self.started,
+            interrupts=interrupts,
+            error=error,
+        )
+
+
+@asynccontextmanager
+async def _opened(
+    workflow: str | Graph,
+    inputs: Mapping[str, object],
+    context: Mapping[str, object] | None,
+    config: RunnableConfig | None,
+    app: App | Path | str | None,
+    settings: Settings | None,
+) -> AsyncIterator[_Run]:
+    """Everything that can be wrong before the first call, checked; the graph open."""
+    async with AsyncExitStack() as stack:
+        if isinstance(workflow, str):
+            found = await asyncio.to_thread(_app, app)
+            settings = settings or from_env(section=found.section, fallback=found.env)
+            graph = await stack.enter_async_context(open_workflow(found, workflow))
+            name = workflow
+        else:
+            graph, name = workflow, workflow.get_name()
+        settings = settings or from_env()
+        values = check_inputs(graph, inputs, workflow=name)
+        checked = check_context(graph, context) if context else _default_context(graph)
+        gate = gate_for(settings)
+        scope = Scope(str(uuid.uuid4()), gate=gate, settings=settings)
+        yield _Run(name, graph, values, checked, config or {}, scope, time.monotonic(), gate.unscoped_calls)
+
+
+async def _drive(run: _Run, events: asyncio.Queue[Event | None], timeout_s: float | None, tokens: bool) -> None:
+    reader = EventReader()
+    modes: list[StreamMode] = ["tasks", "custom", "values"]
+    if tokens:
+        modes.append("messages")
+    failure: PlaitError | None = None
+    status: Status = "success"
+    try:
+        with entered(run.scope), bounded(bounds_for(run.graph.config, run.config)):
+            async with asyncio.timeout(timeout_s) as timer:
+                parts = run.graph.astream(
+                    run.inputs,
+                    run.config,
+                    context=run.context,
+                    stream_mode=modes,
+                    output_keys=run.graph.output_channels,
+                    subgraphs=True,
+                    version="v2",
+                )
+                async with aclosing(cast("AsyncGenerator[Any]", parts)):
+                    async for part in parts:
+                        for event in reader.read(part):
+                            await events.put(event)
+    except Exception as error:  # noqa: BLE001 - whatever a workflow raises becomes its ErrorEvent
+        run.scope.cancel()
+        failure = _failure(error, run, timeout_s if timer.expired() else None)
+        status = "timeout" if isinstance(failure, RunTimeout) else "error"
+        await events.put(ErrorEvent(failure))
+    outputs = None if failure else reader.outputs
+    result = run.result(outputs, reader.interrupts if not failure else (), status=status, error=failure)
+    await events.put(UsageEvent(result.usage))
+    await events.put(EndEvent(result))
+    await events.put(None)
+
+
+def _failure(error: Exception, run: _Run, expired_s: float | None) -> PlaitError:
+    if expired_s is not None:
+        failure: PlaitError = RunTimeout(
+            f"{run.name} did not finish within {expired_s:g} s; {run.scope.usage.calls} model calls were begun"
+        )
+        failure.__cause__ = error
+        return failure
+    return explain(error, run.scope.settings)
+
+
+def _default_context(graph: Graph) -> dict[str, object] | None:
+    """An empty context where the schema has a default for every field, so that `runtime.context.x` works."""
+    if graph.context_schema is None:
+        return None
+    fields = read_schema(graph.context_schema, strict=True).fields.values()
+    return None if any(field.required for field in fields) else {}
+
+
+def _app(app: App | Path | str | None) -> App:
+    return app if isinstance(app, App) else find_app(Path(app) if app is not None else None)

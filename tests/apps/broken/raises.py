@@ -1,0 +1,5 @@
+"""Raises at import, in a neighbour."""
+
+import deep
+
+graph = deep.build()

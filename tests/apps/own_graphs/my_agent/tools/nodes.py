@@ -1,0 +1,5 @@
+"""A folder without __init__.py in a package."""
+
+
+def node(state: dict) -> dict:
+    return {"text": "my_agent"}

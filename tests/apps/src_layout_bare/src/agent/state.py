@@ -1,0 +1,7 @@
+"""The state."""
+
+from typing import TypedDict
+
+
+class State(TypedDict):
+    text: str
