@@ -27,7 +27,7 @@ def prompt_of(body: Body) -> str:
 async def test_story_asks_for_the_topic_and_the_length(provider: Provider, settings: Settings) -> None:
     result = await plait.run("story", {"topic": " a magical forest ", "words": "60"}, settings=settings)
     assert result.outputs == {"story": "Answer to: Write a story of about 60 words about a magical forest."}
-    assert provider.requests[0].body["max_tokens"] == 120
+    assert provider.requests[0].body["max_tokens"] == 180
 
 
 async def test_stories_come_in_the_order_of_their_topics(provider: Provider, settings: Settings) -> None:

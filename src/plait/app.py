@@ -195,7 +195,8 @@ def activate(app: App) -> None:
 
     Raises AppError where this process has used another app and the two have modules of the same name.
     """
-    use_folders(app.root, app.import_folders or (app.root,))
+    # Our own folders are called agents, chains and graphs: in a host's process its packages of those names come first.
+    use_folders(app.root, app.import_folders or (app.root,), last=app.bundled)
 
 
 def apply_env(app: App) -> None:

@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary
 import httpx2
 from langchain.chat_models import init_chat_model
 from langchain_core.language_models import BaseChatModel
-from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
+from plait.chat import PlainChatOpenAI
 from plait.errors import ModelUnavailable
 from plait.flow.gate import Gate
 from plait.flow.pool import BlockingPool, Network, Pool
@@ -86,7 +86,7 @@ def _build(
         )
     network = Network(proxies=settings.proxies, ca_file=endpoint.ca_file)
     async_client, client = _clients_of(prefix, gate, settings, lambda: (Pool(network), BlockingPool(network)))
-    return ChatOpenAI(
+    return PlainChatOpenAI(
         model=model,
         base_url=endpoint.base_url,
         # A private server that asks for no key still gets a header: the SDK refuses to start without one.
@@ -118,7 +118,7 @@ def _local(
         settings,
         lambda: (LocalTransport(model, settings), BlockingLocalTransport(model, settings)),
     )
-    return ChatOpenAI(
+    return PlainChatOpenAI(
         model=model,
         base_url=LOCAL_BASE_URL,
         api_key=SecretStr("set by the transport"),

@@ -56,8 +56,8 @@ _used: dict[Path, tuple[Path, ...]] = {}
 _lock = threading.RLock()
 
 
-def use_folders(root: Path, folders: tuple[Path, ...]) -> None:
-    """Make the modules in `folders` importable, before all others but the standard library's.
+def use_folders(root: Path, folders: tuple[Path, ...], *, last: bool = False) -> None:
+    """Make the modules in `folders` importable, before all others but the standard library's, or after all others.
 
     Idempotent for the same root. Raises AppError where another root was used before, and modules imported
     from there have the names of modules here: Python keeps one module per name and process.
@@ -69,6 +69,9 @@ def use_folders(root: Path, folders: tuple[Path, ...]) -> None:
             if other != root:
                 _refuse_clash(root, folders, other, theirs)
         _used[root] = folders
+        if last:
+            sys.path += [str(folder) for folder in folders if str(folder) not in sys.path]
+            return
         _finder.folders = folders
         if _finder not in sys.meta_path:
             sys.meta_path.insert(0, _finder)

@@ -1,0 +1,54 @@
+# Every command of this repository, for people, pre-commit and CI. Needs python3 (3.11 or newer), git and make.
+.NOTPARALLEL:
+.PHONY: help demo test lint ruff types imports check coverage benchmarks clean weights
+BIN := .venv/bin
+WEIGHTS := $${XDG_CACHE_HOME:-$$HOME/.cache}/plait/models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Install into .venv, fetch the embedded model's weights, stream a story
+	@sh scripts/bootstrap.sh demo
+	@$(MAKE) --no-print-directory -s weights
+	@$(BIN)/plait run story topic="a magical forest"
+
+test: ## Run the tests
+	@sh scripts/bootstrap.sh test
+	@$(MAKE) --no-print-directory -s weights
+	@$(BIN)/python -m pytest
+
+check: lint test ## Everything a change must pass
+
+lint: ruff types imports ## Style, types and layering
+
+ruff: ## Style alone
+	@sh scripts/bootstrap.sh dev
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: ## Types alone
+	@sh scripts/bootstrap.sh dev
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+imports: ## Layering alone
+	@sh scripts/bootstrap.sh dev
+	@$(BIN)/lint-imports
+
+coverage: ## Run the tests and report the lines they miss
+	@sh scripts/bootstrap.sh test
+	@$(MAKE) --no-print-directory -s weights
+	@$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage report --skip-covered --show-missing
+
+benchmarks: ## Measure what the documentation claims
+	@sh scripts/bootstrap.sh test
+	@$(BIN)/python -m benchmarks
+
+clean: ## Remove .venv and everything generated (the weights stay in the user's cache)
+	rm -rf .venv .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Looked up here: starting plait only to learn that nothing is to be done would delay the first token.
+weights:
+	@test -n "$$PLAIT_LOCAL_MODEL_FILE" || test -s "$(WEIGHTS)" || $(BIN)/plait models pull smollm2-135m

@@ -1,0 +1,27 @@
+"""Runs the named benchmarks, or all: `python -m benchmarks [row] [first_token] [startup]`."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import first_token, row, startup
+from benchmarks.measure import describe_machine
+
+ALL = {"row": row.main, "first_token": first_token.main, "startup": startup.main}
+
+
+def main(names: list[str]) -> int:
+    """Run them in order and return an exit code; figures are printed, never judged."""
+    unknown = [name for name in names if name not in ALL]
+    if unknown:
+        print(f"expected {', '.join(ALL)}; found {', '.join(unknown)}", file=sys.stderr)
+        return 2
+    print(describe_machine())
+    for name in names or ALL:
+        print(f"\n## {name}")
+        ALL[name]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
