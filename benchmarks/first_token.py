@@ -6,12 +6,12 @@ import asyncio
 import time
 
 import openai
-from plait.models import chat_model
 
 from benchmarks.endpoint import endpoint
 from benchmarks.measure import Figure, interleave
 from benchmarks.subjects import MESSAGES, QUESTION, bare_client, one_call_graph, plait_settings
 from plait import runs
+from plait.models import chat_model
 
 PAIRS = 60
 WARM_UP = 5

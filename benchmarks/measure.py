@@ -71,7 +71,5 @@ def describe_machine() -> str:
             versions.append(f"{package} -")
     cores = os.cpu_count()
     load = f"load {os.getloadavg()[0]:.1f}"
-    system = (
-        f"{platform.system()} {platform.machine()}, {cores} cores, {load}, Python {platform.python_version()}"
-    )
+    system = f"{platform.system()} {platform.machine()}, {cores} cores, {load}, Python {platform.python_version()}"
     return f"{system}\n{', '.join(versions)}"

@@ -48,9 +48,7 @@ def _until_first_request(plait: list[str], env: dict[str, str], provider: Provid
     command = [*plait, "run", "story", "topic=a magical forest", "--model", "openai:m"]
     before = len(provider.requests)
     started = time.perf_counter()
-    with subprocess.Popen(
-        command, env=env, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen(command, env=env, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         provider.wait_received(before + 1)
         found = time.perf_counter() - started
         said = process.communicate()[1]

@@ -58,9 +58,7 @@ def langchain_model(base_url: str) -> ChatOpenAI:
 
 def plait_settings(base_url: str) -> Settings:
     """What a user's environment would say, with a home that leaves nothing behind."""
-    return settings.from_env(
-        {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": KEY, "PLAIT_HOME": tempfile.gettempdir()}
-    )
+    return settings.from_env({"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": KEY, "PLAIT_HOME": tempfile.gettempdir()})
 
 
 def one_call_graph(model: BaseChatModel) -> CompiledStateGraph[Any, Any, Any, Any]:

@@ -15,9 +15,7 @@ from tests.provider import Provider
 _PREFIXES = ("OPENAI_", "ANTHROPIC_", "PLAIT_", "LANGSMITH", "LANGCHAIN", "LANGGRAPH")
 
 # Found, not imported: most tests do without LangChain, whose import takes seconds.
-_OURS = [
-    module_from_spec(spec) for name in ("plait", "agents", "chains", "graphs") if (spec := find_spec(name))
-]
+_OURS = [module_from_spec(spec) for name in ("plait", "agents", "chains", "graphs") if (spec := find_spec(name))]
 
 
 @pytest.fixture(autouse=True)

@@ -224,9 +224,7 @@ class Provider:
         transport = request.transport
         if b.reset_before_headers and transport is not None:
             # Linger 0 makes closing send RST, which a client sees as "connection reset by peer".
-            transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
             return web.Response()
         shape = _SHAPES.get(asked.path) if request.method == "POST" else None

@@ -203,9 +203,7 @@ async def test_the_hosts_own_clients_are_not_gated_by_a_run_beside_them(provider
     theirs = openai.AsyncOpenAI(base_url=provider.base_url, api_key="sk-test")
     provider.close_gate()
     async with asyncio.TaskGroup() as group:
-        running = [
-            group.create_task(runs.run(graph, {"question": "how are you"}, settings=ours)) for _ in range(3)
-        ]
+        running = [group.create_task(runs.run(graph, {"question": "how are you"}, settings=ours)) for _ in range(3)]
         await provider.arrived(1)
         for _ in range(3):
             group.create_task(theirs.responses.create(model="m", input="host"))

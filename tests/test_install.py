@@ -52,9 +52,7 @@ class NoWaits(SystemClock):
 
 
 @contextmanager
-def installed(
-    *, max_concurrency: int | None = None, max_attempts: int = 3
-) -> Generator[tuple[Gate, NoWaits]]:
+def installed(*, max_concurrency: int | None = None, max_attempts: int = 3) -> Generator[tuple[Gate, NoWaits]]:
     clock = NoWaits()
     gate = Gate(Settings(max_concurrency=max_concurrency, max_attempts=max_attempts), clock=clock)
     with install(gate):
@@ -113,9 +111,7 @@ async def chat_openai_in_a_thread(provider: Provider) -> object:
 
 async def async_anthropic(provider: Provider) -> object:
     client = anthropic.AsyncAnthropic(base_url=provider.origin, api_key="sk-test")
-    return await client.messages.create(
-        model="m", max_tokens=9, messages=[{"role": "user", "content": QUESTION}]
-    )
+    return await client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": QUESTION}])
 
 
 async def anthropic_in_a_thread(provider: Provider) -> object:
@@ -269,9 +265,7 @@ async def test_requests_that_are_no_model_calls_pass_untouched(provider: Provide
 
 
 @by_name(SDKS)
-async def test_refusals_are_retried_by_us_alone_and_retry_after_is_obeyed(
-    provider: Provider, ask: Ask
-) -> None:
+async def test_refusals_are_retried_by_us_alone_and_retry_after_is_obeyed(provider: Provider, ask: Ask) -> None:
     provider.behave = lambda body, index: Behaviour(status=429, headers={"retry-after": "7"})
     with (
         installed(max_attempts=3) as (_, clock),
@@ -388,7 +382,6 @@ def test_the_transports_are_as_before_when_the_block_ends() -> None:
     before = [getattr(kind, method) for kind, method in TRANSPORTS]
     with installed():
         assert all(
-            getattr(kind, method) is not original
-            for (kind, method), original in zip(TRANSPORTS, before, strict=True)
+            getattr(kind, method) is not original for (kind, method), original in zip(TRANSPORTS, before, strict=True)
         )
     assert [getattr(kind, method) for kind, method in TRANSPORTS] == before

@@ -69,9 +69,7 @@ def printed(cells: list[str], provider: Provider, *, kernel: str, folder: Path) 
     first = f"import os\nos.environ.update({environ!r})"
     code = [nbformat.v4.new_code_cell(cell) for cell in [first, *cells]]  # type: ignore[no-untyped-call]
     notebook = nbformat.v4.new_notebook(cells=code)  # type: ignore[no-untyped-call]
-    client = NotebookClient(
-        notebook, timeout=60, kernel_name=kernel, resources={"metadata": {"path": str(folder)}}
-    )
+    client = NotebookClient(notebook, timeout=60, kernel_name=kernel, resources={"metadata": {"path": str(folder)}})
     client.execute()
     outputs = []
     for cell in notebook.cells[1:]:
@@ -83,9 +81,7 @@ def printed(cells: list[str], provider: Provider, *, kernel: str, folder: Path) 
 def test_a_notebook_runs_and_streams_workflows_in_its_running_loop(kernel: str, tmp_path: Path) -> None:
     with running_provider() as provider:
         cells = [IMPORT, RUN, STREAM, CONCURRENTLY, STOPPED]
-        imported, run, streamed, concurrent, stopped = printed(
-            cells, provider, kernel=kernel, folder=tmp_path
-        )
+        imported, run, streamed, concurrent, stopped = printed(cells, provider, kernel=kernel, folder=tmp_path)
     assert imported == []
     assert run == [["success", 1, ["story"]]]
     assert streamed == [["end", True, 2]]
