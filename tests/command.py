@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -23,6 +24,8 @@ from typing import Any
 
 from tests.provider import Provider
 
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
+
 PATIENCE_S = 60.0
 """How long a command may take before the test fails: only a failing test gets there."""
 
@@ -36,9 +39,7 @@ class Ended:
     err: str
 
 
-def plait(
-    *words: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, stdin: str | bytes = ""
-) -> Ended:
+def plait(*words: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, stdin: str | bytes = "") -> Ended:
     """Run the command to its end, stdout and stderr being pipes."""
     given = stdin.encode() if isinstance(stdin, str) else stdin
     done = subprocess.run(
@@ -74,11 +75,12 @@ def started(
 
 
 class Terminal:
-    """The command on a pseudo-terminal; `text` is all that was written to it so far."""
+    """The command on a pseudo-terminal; `text` is all that was written to it so far, without colours."""
 
     def __init__(self, process: subprocess.Popen[bytes], master: int) -> None:
         self.process = process
         self.text = ""
+        self.raw = b""
         self._master = master
 
     def read_until(self, *wanted: str) -> str:
@@ -97,7 +99,7 @@ class Terminal:
         while not reached():
             ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise TimeoutError(f"{what}, the terminal shows {self.text!r}")
+                raise TimeoutError(f"{what}, the terminal shows {self.text[-2000:]!r}")
             try:
                 found = os.read(self._master, 65536)
             except OSError:  # Linux: the last writer has closed the terminal
@@ -105,8 +107,9 @@ class Terminal:
             if not found:
                 if what == "expected the end":
                     return
-                raise EOFError(f"{what}, the terminal shows {self.text!r}")
-            self.text += found.decode(errors="replace")
+                raise EOFError(f"{what}, the terminal shows {self.text[-2000:]!r}")
+            self.raw += found
+            self.text = _STYLE.sub("", self.raw.decode(errors="replace"))
 
 
 @contextmanager

@@ -86,9 +86,10 @@ async def run(
     """
     async with _opened(workflow, inputs, context, config, app, settings) as opened:
         opened.scope.watched = False
+        timer = asyncio.timeout(timeout_s)
         try:
             with entered(opened.scope), bounded(bounds_for(opened.graph.config, opened.config)):
-                async with asyncio.timeout(timeout_s) as timer:
+                async with timer:
                     output = await opened.graph.ainvoke(
                         opened.inputs, opened.config, context=opened.context, version="v2"
                     )
@@ -181,9 +182,10 @@ async def _drive(run: _Run, events: asyncio.Queue[Event | None], timeout_s: floa
         modes.append("messages")
     failure: PlaitError | None = None
     status: Status = "success"
+    timer = asyncio.timeout(timeout_s)
     try:
         with entered(run.scope), bounded(bounds_for(run.graph.config, run.config)):
-            async with asyncio.timeout(timeout_s) as timer:
+            async with timer:
                 parts = run.graph.astream(
                     run.inputs,
                     run.config,

@@ -32,7 +32,7 @@ class Endpoint:
     """The variable the key is read from; named in messages, so that nobody has to guess."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_file: Path | None = None
-    """A PEM file with the certificate authorities to trust instead of the system's."""
+    """A PEM file with the certificate authorities to trust instead of the system's; relative to the working folder."""
     max_concurrency: int | None = None
     """Calls in flight at this endpoint, all its models together."""
     models: Mapping[str, int] = field(default_factory=dict)
@@ -225,6 +225,10 @@ def _endpoint(name: str, section: _EndpointSection, env: Mapping[str, str]) -> E
     if base_url and (urlsplit(base_url).scheme not in {"http", "https"} or not urlsplit(base_url).netloc):
         found = "OPENAI_BASE_URL" if name == "openai" else where
         raise SettingsError(f"{found}: expected a URL such as http://127.0.0.1:8000/v1, found {base_url!r}")
+    if section.ca_file is not None and not section.ca_file.is_file():
+        raise SettingsError(
+            f"langgraph.json: plait.endpoints.{name}.ca_file: expected a PEM file, found none at {section.ca_file}"
+        )
     return Endpoint(
         base_url=base_url,
         api_key=env.get(section.api_key_env) if section.api_key_env else None,

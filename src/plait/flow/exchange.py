@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from types import ModuleType
@@ -241,7 +242,7 @@ class HeldBody:
         self._owner = owner
         self._permit = permit
         self._chunks = chunks
-        self._ready: list[bytes] = []
+        self._ready: deque[bytes] = deque()
         self._over = False
 
     async def fetch(self) -> bool:
@@ -274,9 +275,12 @@ class HeldBody:
                 if not await self.fetch():
                     return None
             except BaseException:
-                self._settle(None)
+                try:
+                    await self._owner.wire.close(self.source)
+                finally:
+                    self._settle(None)
                 raise
-        return self._ready.pop(0)
+        return self._ready.popleft()
 
     async def close(self) -> None:
         """End the answer here; what was generated so far is counted."""

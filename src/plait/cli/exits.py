@@ -1,0 +1,80 @@
+"""Which failure ends the process with which exit code, and the message it leaves on stderr."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+
+from plait.errors import (
+    AppError,
+    CallRefused,
+    EndpointUnreachable,
+    InputError,
+    ModelUnavailable,
+    PlaitError,
+    RunTimeout,
+    SettingsError,
+    WorkflowNotFound,
+)
+
+FAILED = 1
+USAGE = 2
+APP = 3
+ENDPOINT = 4
+TIMEOUT = 124
+BROKEN_PIPE = 128 + signal.SIGPIPE
+
+# The first class that fits decides.
+CODES: tuple[tuple[type[PlaitError], int], ...] = (
+    (InputError, USAGE),
+    (SettingsError, USAGE),
+    (WorkflowNotFound, USAGE),
+    (AppError, APP),
+    (ModelUnavailable, ENDPOINT),
+    (CallRefused, ENDPOINT),
+    (EndpointUnreachable, ENDPOINT),
+    (RunTimeout, TIMEOUT),
+    (PlaitError, FAILED),
+)
+
+EPILOG = "\n".join(
+    (
+        "Exit codes:",
+        "0  success",
+        "1  the run failed, or stopped at an interrupt; a check of doctor found a problem",
+        "2  wrong command line, input or settings, or no such workflow",
+        "3  the app cannot be loaded: langgraph.json, a broken workflow",
+        "4  the endpoint refuses or cannot be reached, or the model is unavailable",
+        "124  the run took longer than --timeout",
+        "130  stopped by Ctrl-C (143: by SIGTERM; 141: the reader of our output went away)",
+    )
+)
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code of a failure."""
+    return next((code for kind, code in CODES if isinstance(error, kind)), FAILED)
+
+
+def describe(error: BaseException) -> str:
+    """What is said about a failure, without the `plait: ` in front."""
+    text = str(error).strip()
+    if isinstance(error, PlaitError | OSError):
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text} (unexpected; `plait --debug ...` shows where)"
+
+
+def report(error: BaseException, *, debug: bool) -> int:
+    """Say on stderr what went wrong (with the traceback if `debug`), and return the exit code."""
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    say(describe(error))
+    return code_of(error)
+
+
+def say(text: str) -> None:
+    """One message on stderr; further lines are indented below the first."""
+    first, *others = text.splitlines() or [""]
+    sys.stderr.write("\n  ".join([f"plait: {first}", *(line.strip() for line in others)]) + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,216 @@
+"""The commands that look and set up: --help, list, graph, models, doctor."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plait.weights import WEIGHTS
+from tests.command import endpoint_env, on_terminal, plait, write_app
+from tests.provider import running_provider
+
+GREET = """
+from typing import Annotated, NotRequired, TypedDict
+from langgraph.graph import StateGraph
+
+class Input(TypedDict):
+    name: Annotated[str, "whom to greet"]
+    loud: NotRequired[bool]
+
+class State(Input):
+    greeting: str
+
+def greet(state: State) -> dict[str, str]:
+    return {"greeting": f"Hello {state['name']}"}
+
+graph = StateGraph(State, input_schema=Input).add_node(greet).set_entry_point("greet").compile()
+"""
+
+
+# --- --help --------------------------------------------------------------------------------------------
+
+
+def test_help_groups_the_commands_and_lists_the_exit_codes() -> None:
+    ended = plait("--help")
+    assert ended.code == 0
+    assert ended.err == ""
+    places = [ended.out.index(f"─ {panel} ─") for panel in ("Run", "Look", "Set up")]
+    assert places == sorted(places)
+    for command in ("run", "list", "graph", "models", "doctor"):
+        assert f"│ {command} " in ended.out
+    for code in ("0", "1", "2", "3", "4", "124", "130"):
+        assert f"\n {code}  " in ended.out
+
+
+def test_help_imports_neither_langchain_nor_pydantic_nor_an_http_client() -> None:
+    program = (
+        "import sys; sys.argv = ['plait', '--help']\n"
+        "from plait.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'langchain_core', 'langgraph', 'pydantic', 'aiohttp', 'httpx2', 'openai', 'asyncio'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_no_command_shows_the_help_and_a_wrong_one_the_nearest() -> None:
+    nothing = plait()
+    assert nothing.code == 2
+    assert "Usage: plait" in nothing.out + nothing.err
+    wrong = plait("rnu")
+    assert wrong.code == 2
+    assert wrong.err.startswith("plait: No such command 'rnu'.")
+    assert "'run'" in wrong.err
+
+
+def test_version_is_the_installed_one() -> None:
+    from importlib.metadata import version
+
+    assert plait("--version").out == f"plait {version('plait')}\n"
+
+
+# --- list ----------------------------------------------------------------------------------------------
+
+
+def test_list_shows_the_bundled_workflows_with_their_inputs() -> None:
+    ended = plait("list")
+    assert ended.code == 0
+    assert "story  Write a short story" in ended.out
+    assert "    topic: str (required)  what the story is about" in ended.out
+    assert "    topics: list[str] (required)" in ended.out
+    assert ended.err == "from the app that comes with plait\n"
+
+
+def test_list_shows_a_broken_workflow_with_its_reason_beside_the_others(tmp_path: Path) -> None:
+    app = write_app(tmp_path / "app", greet=GREET, broken="import no_such_package_at_all")
+    ended = plait("list", cwd=app)
+    assert ended.code == 0
+    assert "    name: str (required)  whom to greet" in ended.out
+    assert "broken: " in ended.out
+    assert "no_such_package_at_all" in ended.out
+    assert str(app / "langgraph.json") in ended.err
+    found = json.loads(plait("list", "--json", "--app", str(app)).out)
+    assert [entry["name"] for entry in found] == ["greet", "broken"]
+    assert found[0]["inputs"][0] == {
+        "name": "name",
+        "type": "str",
+        "required": True,
+        "description": "whom to greet",
+        "default": None,
+    }
+    assert found[0]["error"] is None
+    assert "no_such_package_at_all" in found[1]["error"]
+
+
+def test_list_on_a_narrow_terminal_without_colours() -> None:
+    with on_terminal("list", size=(40, 15), env={"NO_COLOR": "1"}) as terminal:
+        shown = terminal.read_to_end()
+    assert "topic: str (required)" in shown
+
+
+# --- graph ---------------------------------------------------------------------------------------------
+
+
+def test_graph_prints_mermaid_text_without_nodes_of_langgraphs_own() -> None:
+    ended = plait("graph", "stories")
+    assert ended.code == 0
+    assert "graph TD;" in ended.out
+    assert "write --> collect;" in ended.out
+    assert "error_handler" not in ended.out
+
+
+def test_graph_draws_a_png(tmp_path: Path) -> None:
+    ended = plait("graph", "stories", "--png", str(tmp_path / "stories.png"))
+    assert ended.code == 0, ended.err
+    assert ended.out == ""
+    assert (tmp_path / "stories.png").read_bytes().startswith(b"\x89PNG")
+    assert plait("graph", "stories", "--png", "/no/such/folder/a.png").code == 2
+
+
+def test_graph_of_an_unknown_workflow_suggests_the_nearest() -> None:
+    ended = plait("graph", "storys")
+    assert ended.code == 2
+    assert "did you mean" in ended.err
+
+
+# --- models --------------------------------------------------------------------------------------------
+
+
+def test_models_shows_what_is_configured_and_never_a_key() -> None:
+    env = {"OPENAI_API_KEY": "sk-secret", "PLAIT_MODEL": "openai:gpt-5.4-mini"}
+    for words in (["models"], ["models", "--json"]):
+        ended = plait(*words, env=env)
+        assert ended.code == 0, ended.err
+        assert "local:smollm2-135m" in ended.out
+        assert "https://api.openai.com/v1" in ended.out
+        assert "sk-secret" not in ended.out + ended.err
+
+
+def test_pulling_unknown_weights_names_the_known_ones() -> None:
+    ended = plait("models", "pull", "gpt-5")
+    assert ended.code == 4
+    assert "local:smollm2-135m" in ended.err
+
+
+@pytest.mark.model
+def test_pulling_weights_that_are_there_prints_their_place() -> None:
+    from plait.settings import from_env
+    from plait.weights import find
+
+    there = find("smollm2-135m", from_env())
+    if there is None:
+        pytest.skip("the embedded model's weights are not fetched")
+    ended = plait("models", "pull", "local:smollm2-135m")
+    assert ended.code == 0
+    assert ended.out == f"{there}\n"
+    assert WEIGHTS["smollm2-135m"].licence in ended.err
+
+
+# --- doctor --------------------------------------------------------------------------------------------
+
+
+def test_doctor_reaches_a_loopback_endpoint_and_never_prints_the_key() -> None:
+    with running_provider(require_key="sk-test") as server:
+        ended = plait("doctor", env=endpoint_env(server))
+    assert "problem" not in ended.out, ended.out
+    assert ended.code == 0
+    assert "sk-test" not in ended.out + ended.err
+    for subject in ("system", "packages", "workflow story", "model", "endpoint openai", "flow control", "proxies"):
+        assert f" {subject}: " in ended.out
+
+
+def test_doctor_finds_a_refused_key_a_dead_endpoint_and_a_broken_workflow(tmp_path: Path) -> None:
+    app = write_app(tmp_path / "app", greet=GREET, broken="raise ValueError('no')")
+    with running_provider(require_key="another") as server:
+        refused = plait("doctor", "--json", "--app", str(app), env=endpoint_env(server))
+    dead = plait("doctor", "--json", env=endpoint_env(server))
+    assert refused.code == dead.code == 1
+    problems = {check["subject"]: check for check in json.loads(refused.out) if check["status"] == "problem"}
+    assert set(problems) == {"workflow broken", "endpoint openai"}
+    assert "the key is refused" in problems["endpoint openai"]["found"]
+    assert problems["endpoint openai"]["cure"] == "correct OPENAI_API_KEY"
+    problems = {check["subject"]: check for check in json.loads(dead.out) if check["status"] == "problem"}
+    assert "cannot be reached" in problems["endpoint openai"]["found"]
+
+
+def test_doctor_names_the_missing_key_and_hides_a_proxys_password() -> None:
+    env = {"PLAIT_MODEL": "openai:gpt-5.4-mini", "HTTPS_PROXY": "http://user:secret@127.0.0.1:9"}
+    ended = plait("doctor", env=env)
+    assert ended.code == 1
+    assert "problem model: openai:gpt-5.4-mini, but OPENAI_API_KEY is not set" in ended.out
+    assert "HTTPS_PROXY=127.0.0.1:9" in ended.out
+    assert "secret" not in ended.out + ended.err
+
+
+def test_doctor_reports_settings_and_an_app_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "langgraph.json").write_text("{")
+    ended = plait("doctor", cwd=tmp_path, env={"PLAIT_MAX_CONCURRENCY": "many"})
+    assert ended.code == 1
+    assert "problem app: " in ended.out
+    assert "problem settings: PLAIT_MAX_CONCURRENCY: expected a whole number, found 'many'" in ended.out
