@@ -77,7 +77,8 @@ async def collect(state: State) -> Output:
 
 
 builder = StateGraph(State, Context, input_schema=Input, output_schema=Output)
-builder.add_node("write", write, input_schema=Branch, error_handler=note_failure)
+# LangGraph passes NodeError to error handlers, and its annotations do not know it yet.
+builder.add_node("write", write, input_schema=Branch, error_handler=note_failure)  # pyright: ignore[reportArgumentType, reportCallIssue]
 builder.add_node(collect)
 builder.add_conditional_edges(START, fan_out, ["write"])
 builder.add_edge("write", "collect")

@@ -62,7 +62,7 @@ def test_named_endpoints_read_their_own_key() -> None:
         ({}, {"max_concurency": 3}, "plait.max_concurency: no such setting; did you mean 'max_concurrency'?"),
         ({}, {"max_concurrency": "lots"}, "plait.max_concurrency"),
         ({}, {"endpoints": {"x": {}}}, "plait.endpoints.x.base_url: expected the endpoint's URL"),
-        ({}, {"endpoints": {"x": {"base_url": "http://a/v1", "ca_file": "/none.pem"}}}, "x.ca_file: expected a PEM file"),
+        ({}, {"endpoints": {"x": {"base_url": "http://a/v1", "ca_file": "/none"}}}, "x.ca_file: expected a PEM file"),
         ({}, {"endpoints": {"x": {"base_url": "http://a/v1", "key": "sk"}}}, "plait.endpoints.x.key: no such setting"),
     ],
 )

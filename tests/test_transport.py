@@ -11,7 +11,7 @@ from queue import SimpleQueue
 import httpx2
 import openai
 import pytest
-from openai.types.chat import ChatCompletion
+from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from plait.errors import BlockingCall, CallCancelled
 from plait.flow.gate import Gate
@@ -327,7 +327,7 @@ async def test_a_synchronous_call_on_the_loop_takes_a_free_permit_or_fails_at_on
     with running_provider() as provider:
         gate = gate_of(provider, max_concurrency=1)
         client = blocking_client(provider, gate)
-        messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
+        messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
         client.chat.completions.create(model="m", messages=messages)
         assert gate.process is not None
         assert gate.process.try_acquire()

@@ -54,10 +54,10 @@ class EventReader:
             index = self._siblings[parent, name]
             self._siblings[parent, name] += 1
             name = f"{name}[{index}]"
-        self._branches[task["id"]] = f"{parent}/{name}" if parent else name
+        self._branches[str(task["id"])] = f"{parent}/{name}" if parent else str(name)
 
     def _update(self, task: Mapping[str, Any]) -> Iterator[UpdateEvent]:
-        branch = self._branches.get(task["id"], task["name"])
+        branch = self._branches.get(str(task["id"]), str(task["name"]))
         if task["error"] is None and not task["interrupts"]:
             yield UpdateEvent(task["name"], task["result"], branch, self._label(branch))
 
