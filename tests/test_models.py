@@ -149,7 +149,8 @@ async def test_an_endpoints_own_certificate_authority_is_trusted(tmp_path: Path)
     port = runner.addresses[0][1]
     try:
         endpoint = {"base_url": f"https://localhost:{port}/v1"}
-        trusted = from_env({}, section={"endpoints": {"own": {**endpoint, "ca_file": str(certificate)}}})
+        section = {"endpoints": {"own": {**endpoint, "ca_file": str(certificate)}}}
+        trusted = await asyncio.to_thread(from_env, {}, section=section)
         assert (await chat_model("own:m", settings=trusted).ainvoke("hi")).text == "secure"
         untrusted = from_env({}, section={"endpoints": {"own": endpoint}})
         with pytest.raises(openai.APIConnectionError) as raised:

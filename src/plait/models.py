@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import httpx2
 from langchain.chat_models import init_chat_model
@@ -29,8 +28,6 @@ EMBEDDED_MODEL = "local:smollm2-135m"
 
 Clients = tuple[httpx2.AsyncClient, httpx2.Client]
 
-_built: WeakKeyDictionary[Gate, dict[object, BaseChatModel]] = WeakKeyDictionary()
-_clients: WeakKeyDictionary[Gate, dict[str, Clients]] = WeakKeyDictionary()
 _lock = threading.RLock()
 
 
@@ -55,12 +52,12 @@ def chat_model(
         settings = scope.settings if scope else from_env()
     name = name or settings.model or EMBEDDED_MODEL
     gate = gate_for(settings)
-    key = (name, temperature, max_tokens)
+    key = ("model", name, temperature, max_tokens)
     with _lock:
-        models = _built.setdefault(gate, {})
-        if key not in models:
-            models[key] = _build(name, temperature, max_tokens, settings, gate)
-        return models[key]
+        if key not in gate.built:
+            gate.built[key] = _build(name, temperature, max_tokens, settings, gate)
+        model: BaseChatModel = gate.built[key]
+        return model
 
 
 def _build(
@@ -163,17 +160,18 @@ def _clients_of(
     transports: Callable[[], tuple[httpx2.AsyncBaseTransport, httpx2.BaseTransport]],
 ) -> Clients:
     """The endpoint's two clients, one pool under each, for all its models."""
-    clients = _clients.setdefault(gate, {})
-    if endpoint not in clients:
+    key = ("clients", endpoint)
+    if key not in gate.built:
         inner, blocking_inner = transports()
         timeout = _timeout(settings)
-        clients[endpoint] = (
+        gate.built[key] = (
             httpx2.AsyncClient(transport=FlowTransport(inner, gate), timeout=timeout, follow_redirects=True),
             httpx2.Client(
                 transport=BlockingFlowTransport(blocking_inner, gate), timeout=timeout, follow_redirects=True
             ),
         )
-    return clients[endpoint]
+    clients: Clients = gate.built[key]
+    return clients
 
 
 def _length(max_tokens: int | None) -> dict[str, int] | None:

@@ -161,8 +161,7 @@ async def _opened(
     """Everything that can be wrong before the first call, checked; the graph open."""
     async with AsyncExitStack() as stack:
         if isinstance(workflow, str):
-            found = await asyncio.to_thread(_app, app)
-            settings = settings or from_env(section=found.section, fallback=found.env)
+            found, settings = await asyncio.to_thread(_app_and_settings, app, settings)
             graph = await stack.enter_async_context(open_workflow(found, workflow))
             name = workflow
         else:
@@ -219,6 +218,11 @@ def _failure(error: Exception, run: _Run, expired_s: float | None) -> PlaitError
         failure.__cause__ = error
         return failure
     return explain(error, run.scope.settings)
+
+
+def _app_and_settings(app: App | Path | str | None, settings: Settings | None) -> tuple[App, Settings]:
+    found = _app(app)
+    return found, settings or from_env(section=found.section, fallback=found.env)
 
 
 def _default_context(graph: Graph) -> dict[str, object] | None:

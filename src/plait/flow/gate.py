@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
+from typing import Any
 from urllib.parse import urlsplit
 
 from plait.flow.calls import Call
@@ -33,6 +35,8 @@ class Gate:
         self.process = Limit("process", settings.max_concurrency) if settings.max_concurrency else None
         self.unscoped_calls = 0
         """Calls that belong to no run: bounded like all others, counted here."""
+        self.built: dict[Hashable, Any] = {}
+        """Clients and models made for these settings; kept here so that they go when the gate goes."""
         self._named = {_canonical(e.base_url): e for e in settings.endpoints.values() if e.base_url}
         self._endpoints: dict[str, EndpointState] = {}
         self._lock = threading.Lock()
