@@ -1,7 +1,6 @@
 """One model call from the queue to its last byte: gate, send, retry, settle.
 
-The logic is written once, as coroutines over a `Wire`. The asynchronous wire waits on its event loop; the synchronous
-one blocks its thread inside methods that never suspend, so that `drive` runs the same coroutines to their end.
+The logic is written once, as coroutines over a `Wire`, for asynchronous and synchronous clients alike.
 """
 
 from __future__ import annotations
@@ -10,36 +9,20 @@ import json
 import logging
 import sys
 from collections import deque
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from plait.flow.calls import Call, Meter, recognise, without_stream_options
 from plait.flow.gate import Gate
-from plait.flow.limits import Limit, Permit
+from plait.flow.limits import Permit
 from plait.flow.retries import Attempts, is_retryable_error
 from plait.flow.scopes import Scope, current_limits, current_scope
+from plait.flow.wire import Wire
 
 logger = logging.getLogger("plait.flow")
 
 _MARK = "plait"
-_T = TypeVar("_T")
-
-
-class Wire(Protocol):
-    """How one call waits, sends and reads. Requests and responses are httpx's or httpx2's, whoever made them."""
-
-    can_wait: bool
-    """False where waiting would block an event loop."""
-
-    async def acquire(self, limit: Limit, order: int, scope: Scope | None) -> None: ...
-    async def send(self, request: Any) -> Any: ...
-    async def next_chunk(self, chunks: Any) -> bytes | None: ...
-    async def close(self, stream: Any) -> None: ...
-    async def sleep(self, seconds: float, scope: Scope | None) -> None: ...
-    def chunks(self, stream: Any) -> Any: ...
-    def held_stream(self, flavour: ModuleType, held: HeldBody) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,17 +282,6 @@ class HeldBody:
         self._over = True
         self._permit.release()
         self._owner.end(meter)
-
-
-def drive(coroutine: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine that never suspends."""
-    try:
-        coroutine.send(None)
-    except StopIteration as finished:
-        result: _T = finished.value
-        return result
-    coroutine.close()
-    raise RuntimeError("a synchronous model call tried to suspend")
 
 
 def _is_stream(response: Any, call: Call) -> bool:

@@ -17,8 +17,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from plait.flow.exchange import drive, exchange, is_marked
+from plait.flow.exchange import exchange, is_marked
 from plait.flow.gate import Gate
+from plait.flow.wire import drive
 from plait.flow.wires import AsyncWire, BlockingWire
 
 _TRANSPORTS = (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import httpx2
 
-from plait.flow.exchange import drive, exchange, is_marked
+from plait.flow.exchange import exchange, is_marked
 from plait.flow.gate import Gate
+from plait.flow.wire import drive
 from plait.flow.wires import AsyncWire, BlockingWire
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from plait.errors import BlockingCall
 from plait.flow.clock import Clock
-from plait.flow.exchange import HeldBody, drive
+from plait.flow.exchange import HeldBody
 from plait.flow.limits import Limit
 from plait.flow.scopes import Scope
+from plait.flow.wire import drive
 
 
 class AsyncWire:
