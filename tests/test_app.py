@@ -99,7 +99,7 @@ def test_everything_in_the_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"graphs": {"a": "b:c",}}', "langgraph.json:1:24: expected JSON"),
+        ('{"graphs": {"a" "b:c"}}', "langgraph.json:1:17: expected JSON"),
         ("", ":1:1: expected JSON"),
         ('{\n "graphs": {\n  "a" "b"}}', "line 3, column 7"),
         ([], 'expected an object with "graphs", found a list'),

@@ -362,6 +362,8 @@ def test_a_stopped_run_wakes_the_threads_that_wait() -> None:
 
 
 def test_one_client_serves_loops_that_come_and_go(recwarn: pytest.WarningsRecorder) -> None:
+    gc.collect()
+    recwarn.clear()  # of what other tests left behind
     with running_provider() as provider:
         gate = gate_of(provider)
         http = httpx2.AsyncClient(transport=FlowTransport(Pool(Network()), gate))
