@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from plait.afterwards import Afterwards, after_answer
     from plait.errors import PlaitError
     from plait.events import (
         CustomEvent,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from plait.settings import Settings
 
 __all__ = [
+    "Afterwards",
     "CustomEvent",
     "EndEvent",
     "ErrorEvent",
@@ -35,6 +37,7 @@ __all__ = [
     "UpdateEvent",
     "Usage",
     "UsageEvent",
+    "after_answer",
     "chat_model",
     "is_fatal",
     "load",
@@ -44,6 +47,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Afterwards": "plait.afterwards",
+    "after_answer": "plait.afterwards",
     "PlaitError": "plait.errors",
     "Settings": "plait.settings",
     "Usage": "plait.flow.usage",

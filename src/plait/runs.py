@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
 from langgraph.types import StreamMode
 
+from plait.afterwards import Afterwards, do_put_off
 from plait.app import App, find_app, load_workflow, open_workflow
 from plait.bounds import bound, bounds_for
 from plait.branches import EventReader
@@ -51,21 +52,26 @@ async def stream(
     streamed for the events' sake, and a stream that breaks off may be repeated.
 
     Closing the iterator or cancelling its reader cancels the run: no further call begins, those in flight are closed.
+    After the EndEvent the iterator ends when the work is done that nodes put off with `after_answer`; closing it then
+    waits for that work.
     Raises PlaitError before the first event for what is wrong with the input, the app or the settings.
     """
     async with _opened(workflow, inputs, context, config, app, settings) as run:
         run.scope.watched = tokens
         events: asyncio.Queue[Event | None] = asyncio.Queue(_EVENTS_AHEAD)
+        ended = False
         # A task of its own: a generator would run the graph in its reader's context, and a timeout cannot span a yield.
         driver = asyncio.create_task(_drive(run, events, timeout_s, tokens), name=f"plait run {run.scope.run_id}")
         try:
             while (event := await events.get()) is not None:
+                ended = isinstance(event, EndEvent)
                 yield event
             await driver
         finally:
             if not driver.done():
-                run.scope.cancel()
-                driver.cancel()
+                if not ended:
+                    run.scope.cancel()
+                    driver.cancel()
                 await asyncio.wait([driver])
 
 
@@ -78,9 +84,11 @@ async def run(
     app: App | Path | str | None = None,
     settings: Settings | None = None,
     timeout_s: float | None = None,
+    afterwards: Afterwards | None = None,
 ) -> Result:
     """Run a workflow to its end and return its result. Arguments as in `stream`.
 
+    What its nodes put off with `after_answer` is done before this returns, or handed to `afterwards`.
     Raises PlaitError: RunFailed with the workflow's exception as its cause, RunTimeout, CallRefused,
     EndpointUnreachable, or what is wrong with the input. Cancelling the caller cancels the run.
     """
@@ -95,11 +103,14 @@ async def run(
                     )
         except Exception as error:
             opened.scope.cancel()
+            await _finish(opened.scope, afterwards)
             raise _failure(error, opened, timeout_s if timer.expired() else None) from error
         except BaseException:
             opened.scope.cancel()
             raise
-        return opened.result(output.value, tuple(item.value for item in output.interrupts))
+        result = opened.result(output.value, tuple(item.value for item in output.interrupts))
+        await _finish(opened.scope, afterwards)
+        return result
 
 
 def load(name: str, *, app: App | Path | str | None = None) -> Graph:
@@ -142,7 +153,7 @@ class _Run:
             workflow=self.name,
             status="interrupted" if interrupts else status,
             outputs=outputs,
-            usage=self.scope.usage,
+            usage=self.scope.usage.copy(),
             duration_s=time.monotonic() - self.started,
             interrupts=interrupts,
             error=error,
@@ -207,7 +218,15 @@ async def _drive(run: _Run, events: asyncio.Queue[Event | None], timeout_s: floa
     result = run.result(outputs, reader.interrupts if not failure else (), status=status, error=failure)
     await events.put(UsageEvent(result.usage))
     await events.put(EndEvent(result))
+    await do_put_off(run.scope)
     await events.put(None)
+
+
+async def _finish(scope: Scope, afterwards: Afterwards | None) -> None:
+    if afterwards is not None:
+        afterwards.take(scope)
+    else:
+        await do_put_off(scope)
 
 
 def _failure(error: Exception, run: _Run, expired_s: float | None) -> PlaitError:

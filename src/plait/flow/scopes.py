@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from queue import SimpleQueue
@@ -35,6 +35,8 @@ class Scope:
         self.usage = Usage()
         self.in_flight = 0
         self.cancelled = False
+        self.put_off: list[Callable[[], Awaitable[object]]] = []
+        """Work that waits until the run has given its answer."""
         self._lock = threading.Lock()
         self._wakeups: set[SimpleQueue[None]] = set()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(slots=True)
@@ -23,6 +23,10 @@ class Usage:
     """Calls made from threads or tasks that were started outside the run's context: bounded, but not of the run."""
     models: dict[str, int] = field(default_factory=dict)
     """Calls by model name."""
+
+    def copy(self) -> Usage:
+        """The counts as they are now."""
+        return replace(self, models=dict(self.models))
 
     @property
     def total_tokens(self) -> int:
