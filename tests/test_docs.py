@@ -27,14 +27,17 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-RUN_BLOCK = """
-import ast, asyncio, inspect, sys
-code = compile(sys.stdin.read(), "<block>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+# The blocks of a page share their names, as a notebook's cells do.
+RUN_PAGE = """
+import ast, asyncio, inspect, json, sys
 
 async def main():
-    found = eval(code, {"__name__": "block"})
-    if inspect.isawaitable(found):
-        await found
+    names = {"__name__": "page"}
+    for number, block in enumerate(json.load(sys.stdin), 1):
+        code = compile(block, f"<block {number}>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        found = eval(code, names)
+        if inspect.isawaitable(found):
+            await found
 
 asyncio.run(main())
 """
@@ -97,21 +100,21 @@ def test_documented_commands_run(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_documented_code_runs(page: Path, tmp_path: Path) -> None:
+    code = [block.text for block in blocks(page) if block.language == "python" and not block.title]
+    if not code:
+        return
     with running_provider() as provider:
-        for block in blocks(page):
-            if block.language != "python" or block.title:
-                continue
-            done = subprocess.run(
-                [sys.executable, "-c", RUN_BLOCK],
-                check=False,
-                input=block.text,
-                cwd=tmp_path,
-                env={**os.environ, **environment(provider.base_url)},
-                capture_output=True,
-                text=True,
-                timeout=60,
-            )
-            assert done.returncode == 0, f"{block.text}\n{done.stderr}"
+        done = subprocess.run(
+            [sys.executable, "-c", RUN_PAGE],
+            check=False,
+            input=json.dumps(code),
+            cwd=tmp_path,
+            env={**os.environ, **environment(provider.base_url)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stderr
 
 
 def test_help_names_every_exit_code_of_the_readme() -> None:

@@ -74,7 +74,7 @@ async def do_put_off(scope: Scope) -> list[Exception]:
             work = later.put_off.pop(0)
             try:
                 await work()
-            except Exception as error:  # noqa: BLE001 - nobody waits for it any more
+            except Exception as error:
                 logger.error("work after the answer of run %s failed", scope.run_id, exc_info=error)
                 failures.append(error)
     return failures
