@@ -1,13 +1,19 @@
-"""Runs the named benchmarks, or all: `python -m benchmarks [row] [first_token] [startup]`."""
+"""Runs the named benchmarks, or all: `python -m benchmarks [row] [first_token] [startup] [summarize] [search]`."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import first_token, row, startup
+from benchmarks import first_token, row, search, startup, summarize
 from benchmarks.measure import describe_machine
 
-ALL = {"row": row.main, "first_token": first_token.main, "startup": startup.main}
+ALL = {
+    "row": row.main,
+    "first_token": first_token.main,
+    "startup": startup.main,
+    "summarize": summarize.main,
+    "search": search.main,
+}
 
 
 def main(names: list[str]) -> int:

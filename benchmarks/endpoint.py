@@ -7,13 +7,16 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from tests.provider import running_provider
+from tests.provider import Behaviour, running_provider
 
 
 @contextmanager
-def endpoint() -> Generator[str]:
-    """Start it, yield its base URL (ending in /v1), stop it."""
-    command = [sys.executable, "-m", "benchmarks.endpoint"]
+def endpoint(*, delay_s: float = 0.0, answer: str = "") -> Generator[str]:
+    """Start it, yield its base URL (ending in /v1), stop it.
+
+    Every answer begins `delay_s` after its request; it is `answer`, or else repeats the question.
+    """
+    command = [sys.executable, "-m", "benchmarks.endpoint", str(delay_s), answer]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdin is not None
@@ -24,6 +27,10 @@ def endpoint() -> Generator[str]:
 
 
 if __name__ == "__main__":
+    delayed = Behaviour(delay_s=float(sys.argv[1]))
     with running_provider() as provider:
+        provider.behave = lambda body, index: delayed
+        if answer_given := sys.argv[2]:
+            provider.answer = lambda body: answer_given
         print(provider.base_url, flush=True)
         sys.stdin.read()

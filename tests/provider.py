@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -66,6 +67,8 @@ class Behaviour:
     content_type: str | None = None
     body: bytes | None = None
     """Sent as it is, e.g. a proxy's HTML page."""
+    tool_calls: Sequence[tuple[str, Body]] = ()
+    """Tools that a chat completion calls, as (name, arguments), where else it would answer."""
 
 
 class Provider:
@@ -232,8 +235,10 @@ class Provider:
         if refusal is not None or b.body is not None or shape is None:
             status, content = refusal or (b.status, b.body or _json(self._listing()))
             return await _send(request, status, content, b)
-        answer = self.answer or _repeat_the_question
-        text = answer(asked.body)
+        if b.tool_calls:
+            shape, text = _calling(b.tool_calls), ""
+        else:
+            text = (self.answer or _repeat_the_question)(asked.body)
         usage = (_words_in(asked.body), len(text.split()))
         if asked.body.get("stream") and shape.stream is not None:
             return await _send_stream(request, shape.stream(asked.body, text, usage), b)
@@ -365,8 +370,11 @@ class _Shape:
     stream: Callable[[Body, str, _Usage], _Stream] | None = None
 
 
-def _chat(body: Body, text: str, usage: _Usage) -> bytes:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+def _chat(body: Body, text: str, usage: _Usage, calls: Sequence[Body] = ()) -> bytes:
+    message: Body = {"role": "assistant", "content": text}
+    if calls:
+        message = {"role": "assistant", "content": None, "tool_calls": list(calls)}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}
     return _json(
         {
             "id": "chatcmpl-1",
@@ -379,7 +387,7 @@ def _chat(body: Body, text: str, usage: _Usage) -> bytes:
     )
 
 
-def _chat_stream(body: Body, text: str, usage: _Usage) -> _Stream:
+def _chat_stream(body: Body, text: str, usage: _Usage, calls: Sequence[Body] = ()) -> _Stream:
     def chunk(choices: list[Body], used: Body | None = None) -> bytes:
         return _event(
             {
@@ -395,14 +403,23 @@ def _chat_stream(body: Body, text: str, usage: _Usage) -> _Stream:
     def delta(content: Body, finish_reason: str | None = None) -> bytes:
         return chunk([{"index": 0, "delta": content, "finish_reason": finish_reason}])
 
-    tail = delta({}, "stop")
+    tail = delta({}, "tool_calls" if calls else "stop")
     if (body.get("stream_options") or {}).get("include_usage"):
         tail += chunk([], _chat_usage(usage))
     return _Stream(
         head=delta({"role": "assistant", "content": ""}),
-        pieces=[delta({"content": piece}) for piece in _pieces(text)],
+        pieces=[delta({"content": piece}) for piece in _pieces(text)]
+        + [delta({"tool_calls": [{"index": index, **call}]}) for index, call in enumerate(calls)],
         tail=tail + b"data: [DONE]\n\n",
     )
+
+
+def _calling(tool_calls: Sequence[tuple[str, Body]]) -> _Shape:
+    calls = [
+        {"id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        for index, (name, arguments) in enumerate(tool_calls)
+    ]
+    return _Shape(partial(_chat, calls=calls), partial(_chat_stream, calls=calls))
 
 
 def _chat_usage(usage: _Usage) -> Body:

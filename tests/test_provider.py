@@ -45,6 +45,18 @@ async def test_a_chat_stream_has_a_chunk_per_word_and_usage_where_asked_for(prov
     assert chunks[-1].usage.total_tokens == 8
 
 
+async def test_a_chat_answer_calls_the_tools_it_is_told_to(provider: Provider) -> None:
+    provider.script(*[Behaviour(tool_calls=[("add", {"a": 1}), ("stop", {})])] * 2)
+    answer = await client(provider).chat.completions.create(model="m", messages=ASK)
+    assert answer.choices[0].finish_reason == "tool_calls"
+    async with client(provider).chat.completions.stream(model="m", messages=ASK) as stream:
+        streamed = await stream.get_final_completion()
+    for message in (answer.choices[0].message, streamed.choices[0].message):
+        assert message.content is None or message.content == ""
+        called = [call.function for call in message.tool_calls or () if call.type == "function"]
+        assert [(function.name, function.arguments) for function in called] == [("add", '{"a": 1}'), ("stop", "{}")]
+
+
 async def test_responses_plain_and_streamed(provider: Provider) -> None:
     sdk = client(provider)
     answer = await sdk.responses.create(model="m", input="how are you")
