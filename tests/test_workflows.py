@@ -49,6 +49,14 @@ async def test_a_failed_story_leaves_its_error_beside_the_others(provider: Provi
     assert stories[1]["story"] is None
 
 
+async def test_when_every_story_fails_all_errors_are_told(provider: Provider, settings: Settings) -> None:
+    provider.behave = lambda body, index: refuse("luck", 400)
+    result = await plait.run("stories", {"topics": ["a cat", "a dog"]}, settings=settings)
+    assert ["no luck" in story["error"] for story in result.outputs["stories"]] == [True, True]
+    result = await plait.run("ask", {"questions": {"a": "Why?", "b": "How?"}}, settings=settings)
+    assert ["no luck" in answer["error"] for answer in result.outputs["answers"].values()] == [True, True]
+
+
 async def test_a_refused_key_fails_all_stories_at_once(provider: Provider, settings: Settings) -> None:
     provider.behave = lambda body, index: refuse("entry", 401)
     with pytest.raises(CallRefused):
