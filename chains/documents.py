@@ -122,7 +122,7 @@ def _files(sources: Sequence[str]) -> Iterator[tuple[Path, Path | None]]:
     """Each file once, with the folder that it was found in (None: it was named)."""
     seen: set[Path] = set()
     for source in sources:
-        path = Path(source).expanduser()
+        path = Path(os.path.expanduser(source))
         if not source.strip() or "\0" in source or not path.exists():
             raise InputError(f"path: expected a file or folder, found nothing at {source!r}; check the spelling")
         root = path if path.is_dir() else None

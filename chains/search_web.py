@@ -11,7 +11,7 @@ from yarl import URL
 
 from plait import PlaitError
 from plait.flow.pool import Network, Pool
-from plait.flow.scopes import current_scope
+from plait.flow.scopes import current_settings
 
 MOST_RESULTS = 5
 
@@ -41,8 +41,7 @@ class _Answer(BaseModel):
 async def search_web(question: str, *, searxng_url: str, timeout_s: float = 10.0) -> list[Page]:
     """At most five pages, best first. Raises WebSearchFailed, after `timeout_s` seconds at the latest."""
     address = _address(searxng_url)
-    scope = current_scope()
-    pool = Pool(Network(proxies=scope.settings.proxies if scope else {}))
+    pool = Pool(Network(proxies=current_settings().proxies))
     query = {"q": question, "format": "json"}
     auth = (address.user or "", address.password or "") if address.user or address.password else None
     try:

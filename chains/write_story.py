@@ -5,6 +5,7 @@ from __future__ import annotations
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
+from chains.answers import limit_of
 from plait import chat_model
 
 PROMPT = ChatPromptTemplate.from_messages(
@@ -17,6 +18,5 @@ PROMPT = ChatPromptTemplate.from_messages(
 
 async def write_story(topic: str, *, words: int = 150, model: str | None = None) -> str:
     """A story of about `words` words; its tokens stream under the topic as their label."""
-    # A token is about three quarters of an English word; twice as many leave room to end the last sentence.
-    chain = PROMPT | chat_model(model, max_tokens=words * 3) | StrOutputParser()
+    chain = PROMPT | chat_model(model, max_tokens=limit_of(words, model)) | StrOutputParser()
     return await chain.with_config(metadata={"label": topic}).ainvoke({"topic": topic, "words": words})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import Annotated, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 from langgraph.errors import NodeError
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Send
+from langgraph.types import Command, Send
 from pydantic import Field, StringConstraints
 
 from chains.answer_question import answer_question
@@ -61,11 +61,12 @@ async def answer(state: Branch, runtime: Runtime[Context]) -> Answered:
     return {"answered": {state["label"]: Answer(question=state["question"], answer=text, error=None)}}
 
 
-async def note_failure(state: Branch, error: NodeError) -> Answered:
+async def note_failure(state: Branch, error: NodeError) -> Command[Literal["collect"]]:
     if is_fatal(error.error):
         raise error.error
     failed = Answer(question=state["question"], answer=None, error=f"{type(error.error).__name__}: {error.error}")
-    return {"answered": {state["label"]: failed}}
+    # Without `goto` LangGraph ends the run here when every branch has failed.
+    return Command(update={"answered": {state["label"]: failed}}, goto="collect")
 
 
 async def collect(state: State) -> Output:

@@ -14,14 +14,14 @@ from pydantic import Field, StringConstraints
 from chains.answer_from_sources import Source, answer_from_sources, cited
 from chains.search_documents import Passage, search_documents
 from chains.search_web import Page, WebSearchFailed, search_web
-from plait.flow.scopes import current_scope
+from plait.flow.scopes import current_settings
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Question = Annotated[Text, "what you want to know"]
 Paths = Annotated[Text | Annotated[list[Text], Field(min_length=1)], "a file or folder of documents, or a list of them"]
 TopK = Annotated[int, Field(ge=1, le=50), "how many passages of the documents the answer may use (4)"]
 
-NOT_CONFIGURED = "web search is not configured: set searxng_url in the context to a SearXNG server that speaks JSON"
+NOT_CONFIGURED = "web search is not configured: set PLAIT_SEARXNG_URL to a SearXNG server that speaks JSON"
 
 
 class Input(TypedDict):
@@ -77,10 +77,11 @@ async def in_documents(state: State, runtime: Runtime[Context]) -> Found:
 
 async def in_web(state: State, runtime: Runtime[Context]) -> Found:
     context = runtime.context or Context()
-    if not context.searxng_url:
+    searxng_url = context.searxng_url or current_settings().searxng_url
+    if not searxng_url:
         return {"pages": [], "notes": [NOT_CONFIGURED]}
     try:
-        pages = await search_web(state["question"], searxng_url=context.searxng_url, timeout_s=context.web_timeout_s)
+        pages = await search_web(state["question"], searxng_url=searxng_url, timeout_s=context.web_timeout_s)
     except WebSearchFailed as error:
         return {"pages": [], "notes": [f"web search failed: {error}"]}
     return {"pages": pages, "notes": [] if pages else ["web search found nothing"]}
@@ -116,11 +117,8 @@ def _about_citations(text: str, known: int) -> list[str]:
     return [f"the answer cites {', '.join(unknown)}, but the sources end at [{known}]"] if unknown else []
 
 
-def _cache(context: Context) -> Path | None:
-    scope = current_scope()
-    if context.cache:
-        return Path(context.cache)
-    return scope.settings.cache if scope else None
+def _cache(context: Context) -> Path:
+    return Path(context.cache) if context.cache else current_settings().cache
 
 
 builder = StateGraph(State, Context, input_schema=Input, output_schema=Output)

@@ -18,8 +18,8 @@ from chains.plan_research import plan_research
 from chains.review_report import review_report
 from chains.search_documents import search_documents
 from chains.write_report import Finding, write_report
-from plait import PlaitError, is_fatal
-from plait.capabilities import require_tools
+from plait import PlaitError, is_fatal, require_tools
+from plait.flow.scopes import current_settings
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Topic = Annotated[Text, "what the report is about"]
@@ -116,7 +116,7 @@ def fan_out(state: State) -> list[Send]:
 
 async def research(state: Branch, runtime: Runtime[Context]) -> Found:
     context = runtime.context or Context()
-    tools = search_tools(state["path"], context.searxng_url)
+    tools = search_tools(state["path"], context.searxng_url or current_settings().searxng_url)
     answer, sources = await research_question(state["question"], tools, model=context.model)
     finding = Finding(question=state["question"], answer=answer, sources=sources, error=None)
     return {"found": [(state["index"], finding)]}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from langgraph.errors import NodeError
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Send
+from langgraph.types import Command, Send
 from pydantic import Field, StringConstraints
 
 from chains.write_story import write_story
@@ -65,11 +65,12 @@ async def write(state: Branch, runtime: Runtime[Context]) -> Written:
     return {"written": [(state["index"], Story(topic=state["topic"], story=story, error=None))]}
 
 
-async def note_failure(state: Branch, error: NodeError) -> Written:
+async def note_failure(state: Branch, error: NodeError) -> Command[Literal["collect"]]:
     if is_fatal(error.error):  # a refused key fails every branch alike: better said once
         raise error.error
     failed = Story(topic=state["topic"], story=None, error=f"{type(error.error).__name__}: {error.error}")
-    return {"written": [(state["index"], failed)]}
+    # Without `goto` LangGraph ends the run here when every branch has failed.
+    return Command(update={"written": [(state["index"], failed)]}, goto="collect")
 
 
 async def collect(state: State) -> Output:

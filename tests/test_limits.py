@@ -206,3 +206,23 @@ async def test_ten_thousand_waiters_are_all_served(capacity: int) -> None:
 
     await asyncio.gather(*(one(order % 10) for order in range(10_000)))
     assert served == 10_000
+
+
+async def test_a_slot_returned_while_a_granted_waiter_leaves_is_handed_out() -> None:
+    limit = Limit("test", 2)
+    assert limit.try_acquire()
+    assert limit.try_acquire()
+    woken: SimpleQueue[None] = SimpleQueue()
+    granted = asyncio.create_task(asyncio.to_thread(limit.acquire_blocking, 0, woken))
+    while not limit.waiting:  # noqa: ASYNC110 - the thread has no loop to set an event in
+        await asyncio.sleep(0)
+    next_one = asyncio.create_task(limit.acquire(1))
+    await asyncio.sleep(0)
+    with limit._lock:
+        # Both releases come while somebody holds the lock, as a leaving waiter does; whoever lets go hands them out.
+        limit.release()
+        limit.release()
+    assert not limit.try_acquire()
+    assert await granted
+    await next_one
+    assert limit.in_flight == 2

@@ -16,6 +16,13 @@ def test_equal_settings_share_a_gate() -> None:
     assert gate_for(first) is not gate_for(first.override(max_concurrency=8))
 
 
+def test_a_bound_is_one_bound_though_runs_differ_in_other_settings() -> None:
+    settings = from_env({"PLAIT_MAX_CONCURRENCY": "7"})
+    one, other = gate_for(settings.override(model="openai:a")), gate_for(settings.override(model="openai:b"))
+    assert one is not other
+    assert one.process is other.process is not None
+
+
 def test_settings_made_for_each_request_do_not_pile_up() -> None:
     settings = from_env({"OPENAI_API_KEY": "k"})
     gates = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import operator
+import weakref
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -13,7 +15,7 @@ from langgraph.config import get_stream_writer
 from langgraph.func import entrypoint
 from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Send, interrupt
+from langgraph.types import Command, Send, interrupt
 
 import plait
 from plait import chat_model
@@ -24,11 +26,12 @@ from plait.errors import (
     ModelUnavailable,
     RunFailed,
     RunTimeout,
+    SettingsError,
     WorkflowNotFound,
 )
 from plait.events import EndEvent, ErrorEvent, TokenEvent, UpdateEvent, UsageEvent
 from plait.settings import Settings, from_env
-from tests.provider import Behaviour, Provider
+from tests.provider import Behaviour, Provider, running_provider
 
 
 class State(TypedDict):
@@ -324,3 +327,93 @@ async def test_a_loaded_graph_answers_langgraphs_own_calls(provider: Provider, m
     async with plait.open("story") as same:
         values = [value async for value in same.astream({"topic": "a cat"}, stream_mode="values")]
     assert values[-1]["story"].startswith("Answer to")
+
+
+async def test_an_interrupted_run_goes_on_with_its_answer(settings: Settings) -> None:
+    async def confirm(state: State) -> State:
+        return {"text": interrupt("really?")}
+
+    builder = StateGraph(State).add_node("confirm", confirm).add_edge(START, "confirm")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    thread: Any = {"configurable": {"thread_id": "1"}}
+    await plait.run(graph, {"text": "x"}, settings=settings, config=thread)
+    result = await plait.run(graph, Command(resume="yes"), settings=settings, config=thread)
+    assert (result.status, result.outputs) == ("success", {"text": "yes"})
+
+
+class Collapse(BaseException):
+    """As a panic in an extension module is."""
+
+
+async def test_a_stream_never_hangs_however_its_graph_ends(settings: Settings) -> None:
+    async def collapse(state: State) -> State:
+        raise Collapse
+
+    graph = StateGraph(State).add_node("collapse", collapse).add_edge(START, "collapse").compile()
+    with pytest.raises(Collapse):
+        await _read_all(plait.stream(graph, {"text": "x"}, settings=settings))
+
+
+async def test_a_node_may_call_a_model_while_it_reads_another_answer(provider: Provider, settings: Settings) -> None:
+    async def echo(state: State) -> State:
+        said = [
+            (await chat_model().ainvoke(chunk.text)).text
+            async for chunk in chat_model().astream(state["text"])
+            if chunk.text
+        ]
+        return {"text": "|".join(said)}
+
+    graph = StateGraph(State).add_node("echo", echo).add_edge(START, "echo").compile()
+    bounded = settings.override(max_concurrency=1)
+    events = [event async for event in plait.stream(graph, {"text": "hi"}, settings=bounded)]
+    end = events[-1]
+    assert isinstance(end, EndEvent)
+    assert end.result.outputs == {"text": "Answer to: Answer |Answer to: to: |Answer to: hi"}
+    assert provider.peak == 1
+
+
+async def test_calls_that_a_failed_run_left_behind_are_closed(provider: Provider, settings: Settings) -> None:
+    provider.gate = asyncio.Event()
+    left: list[asyncio.Task[Any]] = []
+
+    async def careless(state: State) -> State:
+        left.append(asyncio.create_task(chat_model().ainvoke("hi")))
+        await provider.arrived(1)
+        raise ValueError("gone")
+
+    graph = StateGraph(State).add_node("careless", careless).add_edge(START, "careless").compile()
+    with pytest.raises(RunFailed):
+        await plait.run(graph, {"text": "x"}, settings=settings)
+    await provider.arrived(0)
+    await asyncio.gather(*left, return_exceptions=True)
+    assert provider.closed_early == 1
+
+
+async def test_a_run_inside_a_node_counts_for_both(provider: Provider, settings: Settings) -> None:
+    async def inner(state: State) -> State:
+        result = await plait.run(one_call(), {"text": state["text"]}, settings=settings)
+        return {"text": result.outputs["text"]}
+
+    graph = StateGraph(State).add_node("inner", inner).add_edge(START, "inner").compile()
+    result = await plait.run(graph, {"text": "x"}, settings=settings)
+    assert (result.usage.calls, result.usage.attempts, result.usage.models) == (1, 1, {"m": 1})
+
+
+async def test_a_nonsense_bound_is_refused(settings: Settings) -> None:
+    with pytest.raises(SettingsError, match="max_concurrency: expected a whole number of 1 or more, found 0"):
+        await plait.run(one_call(), {"text": "x"}, settings=settings, config={"max_concurrency": 0})
+
+
+def test_loops_that_ended_are_forgotten() -> None:
+    with running_provider() as provider:
+        settings = from_env({"OPENAI_BASE_URL": provider.base_url}).override(model="openai:m")
+        loops = []
+
+        async def once() -> None:
+            loops.append(weakref.ref(asyncio.get_running_loop()))
+            await plait.run(one_call(), {"text": "x"}, settings=settings)
+
+        for _ in range(5):
+            asyncio.run(once())
+        gc.collect()
+        assert [loop() for loop in loops] == [None] * 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from queue import SimpleQueue
@@ -14,6 +15,7 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from plait.errors import BlockingCall, CallCancelled
+from plait.flow.calls import Call, Meter
 from plait.flow.gate import Gate
 from plait.flow.pool import BlockingPool, Network, Pool
 from plait.flow.scopes import Scope, entered
@@ -242,8 +244,85 @@ async def test_a_stream_that_breaks_later_is_repeated_where_nobody_saw_its_token
     assert (scope.usage.calls, scope.usage.attempts) == (1, 2)
 
 
-async def test_an_endpoint_that_rejects_stream_options_is_remembered(provider: Provider) -> None:
-    provider.behave = lambda body, index: Behaviour(reject_stream_options=True)
+def event(content: str | None, *, index: int = 0, finish: str | None = None) -> bytes:
+    delta = {} if content is None else {"content": content}
+    choice = {"index": index, "delta": delta, "finish_reason": finish}
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize(
+    ("answers", "half"),
+    [
+        (2, event("whole") + event("ha", index=1) + event(None, finish="stop")),
+        (1, event("ha", finish="") + event("lf", finish="")),
+        (1, b'data: {"error": {"message": "overloaded", "code": 503}}\n\n'),
+        (1, b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}\n\n'),
+    ],
+)
+async def test_half_an_answer_never_passes_for_a_whole_one(provider: Provider, answers: int, half: bytes) -> None:
+    gate = gate_of(provider, FakeClock())
+    scope = Scope("run", gate=gate, settings=Settings(), watched=False)
+    whole = event("right") + event(None, finish="stop") + b"data: [DONE]\n\n"
+    provider.script(*(Behaviour(body=body, content_type="text/event-stream") for body in (half, whole)))
+    async with client_of(provider, gate) as client:
+        with entered(scope):
+            stream = await client.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": "hi"}], stream=True, n=answers
+            )
+            text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
+    assert text == "right"
+    assert scope.usage.attempts == 2
+
+
+async def test_an_error_that_lasts_reaches_the_client_in_the_endpoints_words(provider: Provider) -> None:
+    provider.script(
+        Behaviour(body=b'data: {"error": {"message": "content filter"}}\n\n', content_type="text/event-stream")
+    )
+    async with client_of(provider, gate_of(provider, FakeClock())) as client:
+        with pytest.raises(openai.APIError, match="content filter"):
+            await ask_streaming(client)
+    assert len(provider.requests) == 1
+
+
+async def test_names_of_one_url_share_the_strictest_bound(provider: Provider) -> None:
+    section = {"endpoints": {"gateway": {"base_url": provider.base_url + "/", "max_concurrency": 2}}}
+    gate = Gate(from_env({"OPENAI_BASE_URL": provider.base_url}, section=section))
+    limit = gate.endpoint(provider.base_url).limit
+    assert limit is not None
+    assert limit.capacity == 2
+
+
+async def test_cached_input_of_anthropic_counts(provider: Provider) -> None:
+    meter = Meter(Call(provider.base_url, model="m", streamed=False, body_bytes=10, replayable=True))
+    usage = {"input_tokens": 10, "cache_read_input_tokens": 500, "cache_creation_input_tokens": 90, "output_tokens": 3}
+    meter.read_body(json.dumps({"usage": usage}).encode())
+    assert (meter.input_tokens, meter.output_tokens) == (600, 3)
+
+
+async def test_a_body_that_nobody_reads_ends_in_a_timeout() -> None:
+    closed = asyncio.Event()
+
+    async def never_read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await closed.wait()
+        writer.close()
+
+    server = await asyncio.start_server(never_read, "127.0.0.1", 0, limit=1024)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/chat/completions"
+    async with httpx2.AsyncClient(transport=Pool(Network()), timeout=0.1) as client:
+        with pytest.raises(httpx2.TimeoutException):
+            await client.post(url, content=b"x" * 30_000_000)
+    closed.set()
+    server.close()
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_an_endpoint_that_rejects_stream_options_is_remembered(provider: Provider, status: int) -> None:
+    provider.behave = lambda body, index: (
+        Behaviour(status=status, error={"message": "stream_options: extra field", "type": "x", "code": None})
+        if "stream_options" in body
+        else None
+    )
     gate = gate_of(provider, FakeClock())
     scope = Scope("run", gate=gate, settings=Settings())
     async with client_of(provider, gate) as client:

@@ -27,7 +27,7 @@ def prompt_of(body: Body) -> str:
 async def test_story_asks_for_the_topic_and_the_length(provider: Provider, settings: Settings) -> None:
     result = await plait.run("story", {"topic": " a magical forest ", "words": "60"}, settings=settings)
     assert result.outputs == {"story": "Answer to: Write a story of about 60 words about a magical forest."}
-    assert provider.requests[0].body["max_tokens"] == 180
+    assert "max_tokens" not in provider.requests[0].body
 
 
 async def test_stories_come_in_the_order_of_their_topics(provider: Provider, settings: Settings) -> None:
@@ -47,6 +47,14 @@ async def test_a_failed_story_leaves_its_error_beside_the_others(provider: Provi
     assert [story["error"] is None for story in stories] == [True, False, True]
     assert "no dragons" in stories[1]["error"]
     assert stories[1]["story"] is None
+
+
+async def test_when_every_story_fails_all_errors_are_told(provider: Provider, settings: Settings) -> None:
+    provider.behave = lambda body, index: refuse("luck", 400)
+    result = await plait.run("stories", {"topics": ["a cat", "a dog"]}, settings=settings)
+    assert ["no luck" in story["error"] for story in result.outputs["stories"]] == [True, True]
+    result = await plait.run("ask", {"questions": {"a": "Why?", "b": "How?"}}, settings=settings)
+    assert ["no luck" in answer["error"] for answer in result.outputs["answers"].values()] == [True, True]
 
 
 async def test_a_refused_key_fails_all_stories_at_once(provider: Provider, settings: Settings) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from plait.afterwards import Afterwards, after_answer
+    from plait.capabilities import require_tools
     from plait.errors import PlaitError
     from plait.events import (
         CustomEvent,
@@ -42,6 +43,7 @@ __all__ = [
     "is_fatal",
     "load",
     "open",
+    "require_tools",
     "run",
     "stream",
 ]
@@ -56,6 +58,7 @@ _HOMES = {
     "is_fatal": "plait.failures",
     "load": "plait.runs",
     "open": "plait.runs",
+    "require_tools": "plait.capabilities",
     "run": "plait.runs",
     "stream": "plait.runs",
 }

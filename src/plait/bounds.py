@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from langgraph.pregel import Pregel
 
+from plait.errors import SettingsError
 from plait.flow.limits import Limit
 from plait.flow.scopes import bounded, current_limits
 
@@ -28,6 +29,8 @@ def bounds_for(*configs: object) -> tuple[Limit, ...]:
         for config in configs
         if isinstance(config, Mapping) and config.get("max_concurrency") is not None
     ]
+    if any(not isinstance(most, int) or most < 1 for most in asked):
+        raise SettingsError(f"max_concurrency: expected a whole number of 1 or more, found {asked[0]!r}")
     if not asked or (limits and min(asked) >= limits[0].capacity):
         return limits
     return (Limit("max_concurrency", min(asked)), *limits)

@@ -68,9 +68,11 @@ def _explain_call(error: BaseException, settings: Settings) -> PlaitError | None
         isinstance(error, Exception) and _is_http_error(error) and is_retryable_error(error)
     ):
         reason = _innermost(error)
-        return EndpointUnreachable(
-            f"cannot reach {where}: {reason}\ncheck that it runs, and OPENAI_BASE_URL or the endpoint's base_url"
-        )
+        if _never_connected(error):
+            return EndpointUnreachable(
+                f"cannot reach {where}: {reason}\ncheck that it runs, and OPENAI_BASE_URL or the endpoint's base_url"
+            )
+        return EndpointUnreachable(f"{where} did not answer to the end: {reason}")
     return None
 
 
@@ -98,6 +100,11 @@ def _is_http_error(error: BaseException) -> bool:
     return any(kind.__module__.partition(".")[0] in {"httpx", "httpx2", "aiohttp"} for kind in type(error).__mro__)
 
 
+def _never_connected(error: BaseException) -> bool:
+    names = {"ConnectError", "ConnectTimeout", "ProxyError", "ClientConnectorError", "UnsupportedProtocol"}
+    return any(kind.__name__ in names for link in _chain(error) for kind in type(link).__mro__)
+
+
 def _innermost(error: BaseException) -> str:
     # SDKs say "Connection error."; the reason stands at the end of the chain.
     text = ""
@@ -107,8 +114,8 @@ def _innermost(error: BaseException) -> str:
         elif isinstance(link, OSError) and link.errno:
             # aiohttp's own text names a socket address instead of what happened
             text = os.strerror(link.errno)
-        elif str(link) and not text:
-            text = str(link)
+        elif not type(link).__module__.startswith("aiohttp"):
+            text = str(link) or text
     return text or type(error).__name__
 
 

@@ -17,11 +17,11 @@ from plait.errors import ModelUnavailable
 from plait.flow.gate import Gate
 from plait.flow.pool import BlockingPool, Network, Pool
 from plait.flow.registry import gate_for
-from plait.flow.scopes import current_scope
+from plait.flow.scopes import current_settings
 from plait.flow.transport import BlockingFlowTransport, FlowTransport
 from plait.local_model import SLOTS
 from plait.local_transport import LOCAL_BASE_URL, BlockingLocalTransport, LocalTransport
-from plait.settings import OPENAI_BASE_URL, Settings, from_env
+from plait.settings import OPENAI_BASE_URL, Settings
 from plait.weights import WEIGHTS, find
 
 EMBEDDED_MODEL = "local:smollm2-135m"
@@ -47,9 +47,7 @@ def chat_model(
 
     Raises ModelUnavailable where the name, a package or a key is missing.
     """
-    scope = current_scope()
-    if settings is None:
-        settings = scope.settings if scope else from_env()
+    settings = settings or current_settings()
     name = name or settings.model or EMBEDDED_MODEL
     gate = gate_for(settings)
     key = ("model", name, temperature, max_tokens)

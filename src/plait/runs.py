@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
-from langgraph.types import StreamMode
+from langgraph.types import Command, StreamMode
 
 from plait.afterwards import Afterwards, do_put_off
 from plait.app import App, find_app, load_workflow, open_workflow
@@ -23,12 +23,14 @@ from plait.errors import PlaitError, RunTimeout
 from plait.events import EndEvent, ErrorEvent, Event, Result, Status, UsageEvent
 from plait.failures import explain
 from plait.flow.registry import gate_for
-from plait.flow.scopes import Scope, bounded, entered
+from plait.flow.scopes import Scope, bounded, current_scope, entered
 from plait.inputs import check_context, check_inputs
 from plait.schemas import read_schema
 from plait.settings import Settings, from_env
 
 Graph = Pregel[Any, Any, Any, Any]
+Inputs = Mapping[str, object] | Command[Any] | Sequence[object] | str | None
+"""By name; or what resumes a run; or what a functional graph takes."""
 
 _EVENTS_AHEAD = 1000
 """Events a run may be ahead of a slow reader before it waits."""
@@ -36,7 +38,7 @@ _EVENTS_AHEAD = 1000
 
 async def stream(
     workflow: str | Graph,
-    inputs: Mapping[str, object],
+    inputs: Inputs,
     *,
     context: Mapping[str, object] | None = None,
     config: RunnableConfig | None = None,
@@ -47,6 +49,8 @@ async def stream(
 ) -> AsyncGenerator[Event]:
     """Run a workflow (a name in langgraph.json, or a compiled graph) and yield its events, the last an EndEvent.
 
+    `inputs` are checked against the graph's input schema. An interrupted run goes on with LangGraph's
+    `Command(resume=...)`, a failed one with None, where the graph has a checkpointer.
     `config` is LangGraph's: callbacks, tags, `configurable` and `max_concurrency` are honoured. A run that fails yields
     an ErrorEvent and ends with status `error` or `timeout`; nothing is raised for it. Without `tokens` no answer is
     streamed for the events' sake, and a stream that breaks off may be repeated.
@@ -62,8 +66,10 @@ async def stream(
         ended = False
         # A task of its own: a generator would run the graph in its reader's context, and a timeout cannot span a yield.
         driver = asyncio.create_task(_drive(run, events, timeout_s, tokens), name=f"plait run {run.scope.run_id}")
+        # However the driver ends, its reader must not wait for another event.
+        driver.add_done_callback(lambda _: events.put_nowait(None) if events.empty() else None)
         try:
-            while (event := await events.get()) is not None:
+            while not (driver.done() and events.empty()) and (event := await events.get()) is not None:
                 ended = isinstance(event, EndEvent)
                 yield event
             await driver
@@ -73,11 +79,13 @@ async def stream(
                     run.scope.cancel()
                     driver.cancel()
                 await asyncio.wait([driver])
+            if run.scope.cancelled:
+                run.scope.close_calls()
 
 
 async def run(
     workflow: str | Graph,
-    inputs: Mapping[str, object],
+    inputs: Inputs,
     *,
     context: Mapping[str, object] | None = None,
     config: RunnableConfig | None = None,
@@ -103,10 +111,12 @@ async def run(
                     )
         except Exception as error:
             opened.scope.cancel()
+            opened.scope.close_calls()
             await _finish(opened.scope, afterwards)
             raise _failure(error, opened, timeout_s if timer.expired() else None) from error
         except BaseException:
             opened.scope.cancel()
+            opened.scope.close_calls()
             raise
         result = opened.result(output.value, tuple(item.value for item in output.interrupts))
         await _finish(opened.scope, afterwards)
@@ -163,7 +173,7 @@ class _Run:
 @asynccontextmanager
 async def _opened(
     workflow: str | Graph,
-    inputs: Mapping[str, object],
+    inputs: Inputs,
     context: Mapping[str, object] | None,
     config: RunnableConfig | None,
     app: App | Path | str | None,
@@ -178,10 +188,10 @@ async def _opened(
         else:
             graph, name = workflow, workflow.get_name()
         settings = settings or from_env()
-        values = check_inputs(graph, inputs, workflow=name)
+        values = check_inputs(graph, inputs, workflow=name) if isinstance(inputs, Mapping) else inputs
         checked = check_context(graph, context) if context else _default_context(graph)
         gate = gate_for(settings)
-        scope = Scope(str(uuid.uuid4()), gate=gate, settings=settings)
+        scope = Scope(str(uuid.uuid4()), gate=gate, settings=settings, parent=current_scope())
         yield _Run(name, graph, values, checked, config or {}, scope, time.monotonic(), gate.unscoped_calls)
 
 
@@ -208,7 +218,7 @@ async def _drive(run: _Run, events: asyncio.Queue[Event | None], timeout_s: floa
                 async with aclosing(cast("AsyncGenerator[Any]", parts)):
                     async for part in parts:
                         for event in reader.read(part):
-                            await events.put(event)
+                            await _put(events, event, timer)
     except Exception as error:  # noqa: BLE001 - whatever a workflow raises becomes its ErrorEvent
         run.scope.cancel()
         failure = _failure(error, run, timeout_s if timer.expired() else None)
@@ -219,7 +229,18 @@ async def _drive(run: _Run, events: asyncio.Queue[Event | None], timeout_s: floa
     await events.put(UsageEvent(result.usage))
     await events.put(EndEvent(result))
     await do_put_off(run.scope)
-    await events.put(None)
+
+
+async def _put(events: asyncio.Queue[Event | None], event: Event, timer: asyncio.Timeout) -> None:
+    if not events.full():
+        events.put_nowait(event)
+        return
+    # The time that a slow reader takes is not the run's.
+    loop = asyncio.get_running_loop()
+    end, began = timer.when(), loop.time()
+    timer.reschedule(None)
+    await events.put(event)
+    timer.reschedule(end and end + loop.time() - began)
 
 
 async def _finish(scope: Scope, afterwards: Afterwards | None) -> None:

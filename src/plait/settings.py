@@ -59,6 +59,8 @@ class Settings:
     """Where plait keeps what must not be lost."""
     cache: Path = Path()
     """Where plait keeps what can be fetched again."""
+    searxng_url: str | None = None
+    """A SearXNG server that speaks JSON, for workflows that search the web."""
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     """By URL scheme, with `all` and the exceptions under `no`: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY."""
     local_model_file: Path | None = None
@@ -99,6 +101,7 @@ class _Section(BaseModel):
     deadline_s: float | None = Field(default=None, gt=0)
     connect_timeout_s: float | None = Field(default=None, gt=0)
     read_timeout_s: float | None = Field(default=None, gt=0)
+    searxng_url: str | None = None
     endpoints: dict[str, _EndpointSection] = {}
 
 
@@ -122,8 +125,8 @@ def from_env(
     `fallback` holds variables for which the environment has no value: an app's own `env`.
 
     Reads PLAIT_MODEL, PLAIT_MAX_CONCURRENCY, PLAIT_MAX_ATTEMPTS, PLAIT_DEADLINE_S, PLAIT_CONNECT_TIMEOUT_S,
-    PLAIT_READ_TIMEOUT_S, PLAIT_LOCAL_MODEL_FILE, PLAIT_HOME, OPENAI_BASE_URL, OPENAI_API_KEY, the XDG folders, the
-    proxy variables and those that the endpoints name.
+    PLAIT_READ_TIMEOUT_S, PLAIT_LOCAL_MODEL_FILE, PLAIT_SEARXNG_URL, PLAIT_HOME, OPENAI_BASE_URL,
+    OPENAI_API_KEY, the XDG folders, the proxy variables and those that the endpoints name.
 
     Raises SettingsError, naming the variable or the path in the section.
     """
@@ -144,6 +147,7 @@ def from_env(
         home=Path(env.get("PLAIT_HOME") or state / "plait").expanduser(),
         cache=cache / "plait",
         proxies=_proxies(env),
+        searxng_url=env.get("PLAIT_SEARXNG_URL") or parsed.searxng_url,
         endpoints=_endpoints(parsed.endpoints, env),
         **values,
     )

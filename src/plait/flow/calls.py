@@ -42,6 +42,8 @@ class Call:
     replayable: bool
     """False when the body is a one-shot stream, which cannot be sent a second time."""
     asks_stream_usage: bool = False
+    answers: int = 1
+    """How many answers are asked for (`n`); a stream is complete when each has its end."""
 
 
 def recognise(request: HttpRequest) -> Call | None:
@@ -71,6 +73,7 @@ def recognise(request: HttpRequest) -> Call | None:
         body_bytes=len(content),
         replayable=True,
         asks_stream_usage="stream_options" in body,
+        answers=_count(body, "n") or 1,
     )
 
 
@@ -95,11 +98,10 @@ _TOKEN = re.compile(
     rb'"(?:content|text|delta|reasoning|reasoning_content|refusal|arguments|partial_json|thinking)":\s*"[^"]'
     rb'|"tool_calls":\s*\[\s*\{|"type":\s*"tool_use"|"audio":\s*\{'
 )
-_TERMINAL = re.compile(
-    rb'data:\s*\[DONE\]|"type":\s*"(?:message_stop|response\.(?:completed|incomplete|failed))"'
-    rb'|"finish_reason":\s*"|^data:\s*\{"error"|"type":\s*"error"',
-    re.MULTILINE,
-)
+_TERMINAL = re.compile(rb'data:\s*\[DONE\]|"type":\s*"(?:message_stop|response\.(?:completed|incomplete|failed))"')
+_FINISH = re.compile(rb'"finish_reason":\s*"[^"]')
+_ERROR = re.compile(rb'^data:\s*\{"error".*$|^data:.*"type":\s*"error".*$', re.MULTILINE)
+_PASSING_ERROR = re.compile(rb"overloaded|rate_limit|server_error|api_error|timeout|unavailable|\b(?:429|5\d\d)\b")
 _USAGE_LINE = re.compile(rb'^data:(.*"usage":\s*\{.*)$', re.MULTILINE)
 
 
@@ -109,9 +111,11 @@ class Meter:
     __slots__ = (
         "_answer_bytes",
         "_call",
+        "_finished",
         "_reported",
         "_tail",
         "complete",
+        "error",
         "has_token",
         "input_tokens",
         "output_tokens",
@@ -119,13 +123,21 @@ class Meter:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._tail = b""
+        self._tail: list[bytes] = []
         self._reported = False
         self._answer_bytes = 0
+        self._finished = 0
         self.has_token = False
         self.complete = False
+        self.error = b""
+        """The event by which the endpoint said that it failed after its headers."""
         self.input_tokens = 0
         self.output_tokens = 0
+
+    @property
+    def worth_another_attempt(self) -> bool:
+        """True when the stream began with an error that may pass, such as an overload, and no token."""
+        return not self.has_token and _PASSING_ERROR.search(self.error) is not None
 
     @property
     def estimated(self) -> bool:
@@ -135,22 +147,26 @@ class Meter:
     def watch_stream(self, chunk: bytes) -> None:
         """Read the next bytes of a server-sent event stream (WHATWG HTML, section 9.2: events end in blank lines)."""
         self._answer_bytes += len(chunk)
-        text = self._tail + chunk
-        cut = text.rfind(b"\n") + 1
-        lines, self._tail = text[:cut], text[cut:]
-        if not lines:
+        self._tail.append(chunk)
+        if b"\n" not in chunk:
             return
+        text = b"".join(self._tail)
+        cut = text.rfind(b"\n") + 1
+        lines, self._tail = text[:cut], [text[cut:]]
         if not self.has_token and _TOKEN.search(lines):
             self.has_token = True
-        if not self.complete and _TERMINAL.search(lines):
-            self.complete = True
+        if not self.complete:
+            self._finished += len(_FINISH.findall(lines))
+            if found := _ERROR.search(lines):
+                self.error = found[0]
+            self.complete = bool(self.error or self._finished >= self._call.answers or _TERMINAL.search(lines))
         if b'"usage":' in lines:
             for found in _USAGE_LINE.finditer(lines):
                 self._read_usage(_parse(found[1]))
 
     def end_stream(self) -> None:
         """The stream is over; its last line may lack a line end."""
-        if self._tail:
+        if any(self._tail):
             self.watch_stream(b"\n")
         if not self._reported:
             # A streamed token costs an event of about 200 bytes around its few letters.
@@ -173,7 +189,9 @@ class Meter:
             if not isinstance(usage, Mapping):
                 continue
             self._reported = True
-            self.input_tokens = max(self.input_tokens, _count(usage, "prompt_tokens", "input_tokens"))
+            # Anthropic counts cached input apart; the others' prompt tokens include it.
+            cached = _count(usage, "cache_creation_input_tokens") + _count(usage, "cache_read_input_tokens")
+            self.input_tokens = max(self.input_tokens, _count(usage, "prompt_tokens", "input_tokens") + cached)
             self.output_tokens = max(self.output_tokens, _count(usage, "completion_tokens", "output_tokens"))
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections import deque
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from plait.flow.calls import Call, Meter, recognise, without_stream_options
 from plait.flow.gate import Gate
+from plait.flow.held import HeldBody, drain_open, note_open
 from plait.flow.limits import Permit
 from plait.flow.retries import Attempts, is_retryable_error
 from plait.flow.scopes import Scope, current_limits, current_scope
@@ -54,7 +55,8 @@ async def exchange(request: Any, wire: Wire, gate: Gate, *, foreign: bool) -> An
         # A compressed stream cannot be watched event by event, and gains little.
         request.headers["accept-encoding"] = "identity"
     try:
-        return await _Exchange(call, request, wire, scope.gate if scope else gate, scope, foreign).run()
+        with scope.waiting_task() if scope else nullcontext():
+            return await _Exchange(call, request, wire, scope.gate if scope else gate, scope, foreign).run()
     finally:
         request.extensions.pop(_MARK, None)
 
@@ -102,12 +104,22 @@ class _Exchange:
             self.scope.end_call(meter)
         self.ended = True
 
+    def check(self) -> None:
+        if self.scope:
+            self.scope.check()
+
+    def broken(self, why: str) -> Exception:
+        error: Exception = self.flavour.RemoteProtocolError(why)
+        return error
+
     async def _admit(self) -> Permit:
         permit = Permit()
         order = self.scope.order if self.scope else sys.maxsize
         try:
             for limit in self.gate.bounds(self.call, current_limits()):
-                await self.wire.acquire(limit, order, self.scope)
+                if not limit.try_acquire():
+                    await drain_open()
+                    await self.wire.acquire(limit, order, self.scope)
                 permit.add(limit)
         except BaseException:
             permit.release()
@@ -141,7 +153,7 @@ class _Exchange:
     async def _refused(self, response: Any, permit: Permit) -> Any:
         raw = await self._read(response)
         body = _decoded(self.flavour, response, raw)
-        if response.status_code == 400 and self._blames_stream_options(body):
+        if response.status_code in {400, 422} and self._blames_stream_options(body):
             self.endpoint.rejects_stream_options = True
             return _Again(0.0, "the endpoint rejects stream_options")
         wait_s = self.attempts.wait_after_response(response.status_code, response.headers, body)
@@ -166,7 +178,7 @@ class _Exchange:
     async def _open_stream(self, response: Any, permit: Permit) -> Any:
         """Hold the answer back until its first token, so that a stream that breaks before it can be repeated."""
         source = response.stream
-        held = HeldBody(self, permit, source, self.wire.chunks(source), opaque=_is_encoded(response))
+        held = HeldBody(self.call, self.wire, source, permit, opaque=_is_encoded(response), owner=self)
         hold_all = self.scope is not None and not self.scope.watched
         try:
             while not held.opaque and (hold_all or not (held.meter.has_token or held.meter.complete)):
@@ -175,7 +187,13 @@ class _Exchange:
         except BaseException:
             await self.wire.close(source)
             raise
+        if held.meter.worth_another_attempt and self.call.replayable and self.wire.can_wait:
+            wait_s = self.attempts.wait_after_response(503, {}, b"")
+            if wait_s is not None:
+                await self.wire.close(source)
+                return _Again(wait_s, "the stream began with an error")
         response.stream = self.wire.held_stream(self.flavour, held)
+        note_open(held)
         return response
 
     async def _read(self, response: Any) -> bytes:
@@ -213,75 +231,6 @@ class _Exchange:
             json={"error": {"message": message, "type": "connection_error", "code": "unreachable"}},
             request=self.request,
         )
-
-
-class HeldBody:
-    """The rest of a streamed answer, with the permit it holds and the meter that watches it."""
-
-    def __init__(self, owner: _Exchange, permit: Permit, source: Any, chunks: Any, *, opaque: bool) -> None:
-        self.meter = Meter(owner.call)
-        self.opaque = opaque
-        self.source = source
-        self._owner = owner
-        self._permit = permit
-        self._chunks = chunks
-        self._ready: deque[bytes] = deque()
-        self._over = False
-
-    async def fetch(self) -> bool:
-        """Fetch the next bytes; returns False at the end, having released the permit.
-
-        Raises the transport's protocol error where the stream ends without its terminal event: servers and proxies
-        that die in mid-stream often end the body in good order, and half an answer would pass for a whole one.
-        """
-        if self._over:
-            return False
-        wire, owner = self._owner.wire, self._owner
-        chunk = await wire.next_chunk(self._chunks)
-        if owner.scope:
-            owner.scope.check()
-        if chunk is not None:
-            self.meter.watch_stream(chunk)
-            self._ready.append(chunk)
-            return True
-        self.meter.end_stream()
-        if not (self.meter.complete or self.opaque):
-            raise owner.flavour.RemoteProtocolError("the stream ended before its last event")
-        await wire.close(self.source)
-        self._settle(self.meter)
-        return False
-
-    async def next_chunk(self) -> bytes | None:
-        """The next bytes for the client, None at the end."""
-        if not self._ready:
-            try:
-                if not await self.fetch():
-                    return None
-            except BaseException:
-                try:
-                    await self._owner.wire.close(self.source)
-                finally:
-                    self._settle(None)
-                raise
-        return self._ready.popleft()
-
-    async def close(self) -> None:
-        """End the answer here; what was generated so far is counted."""
-        try:
-            await self._owner.wire.close(self.source)
-        finally:
-            if not self._over:
-                self.meter.end_stream()
-                self._settle(self.meter)
-
-    def abandon(self) -> None:
-        """Release the permit of an answer that nobody can read or close any more (runs in garbage collections)."""
-        self._permit.release()
-
-    def _settle(self, meter: Meter | None) -> None:
-        self._over = True
-        self._permit.release()
-        self._owner.end(meter)
 
 
 def _is_stream(response: Any, call: Call) -> bool:

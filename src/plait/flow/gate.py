@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,15 +29,21 @@ class EndpointState:
 class Gate:
     """The bounds and the retry policy that all calls of a process with the same settings share."""
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, clock: Clock | None = None, limit: Callable[[str, int], Limit] = Limit
+    ) -> None:
         self.clock: Clock = clock or SystemClock()
+        self._limit = limit
         self.retries = RetryPolicy(max_attempts=settings.max_attempts, deadline_s=settings.deadline_s)
-        self.process = Limit("process", settings.max_concurrency) if settings.max_concurrency else None
+        self.process = limit("process", settings.max_concurrency) if settings.max_concurrency else None
         self.unscoped_calls = 0
         """Calls that belong to no run: bounded like all others, counted here."""
         self.built: dict[Hashable, Any] = {}
         """Clients and models made for these settings; kept here so that they go when the gate goes."""
-        self._named = {_canonical(e.base_url): e for e in settings.endpoints.values() if e.base_url}
+        self._named: dict[str, list[Endpoint]] = {}
+        for endpoint in settings.endpoints.values():
+            if endpoint.base_url:
+                self._named.setdefault(_canonical(endpoint.base_url), []).append(endpoint)
         self._endpoints: dict[str, EndpointState] = {}
         self._lock = threading.Lock()
 
@@ -53,7 +59,7 @@ class Gate:
         """Bound an endpoint that settings do not name, such as the embedded model's few slots."""
         with self._lock:
             key = _canonical(base_url)
-            self._endpoints.setdefault(key, EndpointState(Limit(key, max_concurrency), {}))
+            self._endpoints.setdefault(key, EndpointState(self._limit(key, max_concurrency), {}))
 
     def bounds(self, call: Call, run_limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
         """The limits to acquire, one after the other, in this order.
@@ -66,15 +72,17 @@ class Gate:
         return (*run_limits, *(limit for limit in shared if limit is not None))
 
     def _state(self, base_url: str) -> EndpointState:
-        named = self._named.get(base_url)
-        if named is None:
-            return EndpointState(None, {})
-        return EndpointState(*_limits_of(base_url, named))
-
-
-def _limits_of(base_url: str, endpoint: Endpoint) -> tuple[Limit | None, dict[str, Limit]]:
-    bound = Limit(base_url, endpoint.max_concurrency) if endpoint.max_concurrency else None
-    return bound, {model: Limit(f"{base_url} {model}", most) for model, most in endpoint.models.items()}
+        """Of endpoints that have several names the strictest bounds hold."""
+        named = self._named.get(base_url, [])
+        bounds = [endpoint.max_concurrency for endpoint in named if endpoint.max_concurrency]
+        models: dict[str, int] = {}
+        for endpoint in named:
+            for model, most in endpoint.models.items():
+                models[model] = min(most, models.get(model, most))
+        return EndpointState(
+            self._limit(base_url, min(bounds)) if bounds else None,
+            {model: self._limit(f"{base_url} {model}", most) for model, most in models.items()},
+        )
 
 
 def _canonical(base_url: str) -> str:

@@ -35,7 +35,7 @@ class Limit:
     lock hands them out.
     """
 
-    __slots__ = ("_gone", "_lock", "_returned", "_waiters", "capacity", "in_flight", "name", "peak")
+    __slots__ = ("__weakref__", "_gone", "_lock", "_returned", "_waiters", "capacity", "in_flight", "name", "peak")
 
     def __init__(self, name: str, capacity: int) -> None:
         self.name = name
@@ -122,16 +122,16 @@ class Limit:
     def _leave(self, waiter: _Waiter) -> bool:
         """Take a waiter out of the queue; returns whether it had been granted its slot, which it then holds."""
         with self._lock:
-            if waiter.state == _GRANTED:
-                return True
-            waiter.state = _GONE
-            self._gone += 1
-            if self._gone > 16 and self._gone * 2 > len(self._waiters):
-                self._waiters = [w for w in self._waiters if w.state == _WAITING]
-                heapq.heapify(self._waiters)
-                self._gone = 0
+            granted = waiter.state == _GRANTED
+            if not granted:
+                waiter.state = _GONE
+                self._gone += 1
+                if self._gone > 16 and self._gone * 2 > len(self._waiters):
+                    self._waiters = [w for w in self._waiters if w.state == _WAITING]
+                    heapq.heapify(self._waiters)
+                    self._gone = 0
         self._hand_out()
-        return False
+        return granted
 
     def _hand_out(self) -> None:
         # The second look at the deque happens after the lock is free: a release that found it taken is seen here.

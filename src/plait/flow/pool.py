@@ -76,22 +76,30 @@ class Pool(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         session = self._sessions.get(asyncio.get_running_loop()) or await self._open()
         url = URL(str(request.url), encoded=True)
+        if request.url.userinfo:  # has become a header already, and aiohttp refuses to see both
+            url = url.with_user(None)
         timeout = request.extensions.get("timeout", {})
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+        if "transfer-encoding" in request.headers:  # the body is read here and has a length
+            headers = [header for header in headers if header[0].lower() != "transfer-encoding"]
+        # aiohttp has no limit for sending a body that the other side does not read.
+        phases = [timeout.get(phase) for phase in ("connect", "write", "read")]
+        limit_s = None if None in phases else sum(phases)
         with _translated_errors():
-            response = await session.request(
-                request.method,
-                url,
-                headers=headers,
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-                data=await request.aread() or None,
-                allow_redirects=False,
-                ssl=self._trusted() if url.scheme == "https" else True,
-                proxy=self._network.proxy_for(url) if self._network.proxies else None,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=timeout.get("connect"), sock_read=timeout.get("read")
-                ),
-            )
+            async with asyncio.timeout(limit_s):
+                response = await session.request(
+                    request.method,
+                    url,
+                    headers=headers,
+                    skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+                    data=await request.aread() or None,
+                    allow_redirects=False,
+                    ssl=self._trusted() if url.scheme == "https" else True,
+                    proxy=self._network.proxy_for(url) if self._network.proxies else None,
+                    timeout=aiohttp.ClientTimeout(
+                        total=None, sock_connect=timeout.get("connect"), sock_read=timeout.get("read")
+                    ),
+                )
         return httpx2.Response(
             response.status,
             headers=list(response.raw_headers),
@@ -107,6 +115,9 @@ class Pool(httpx2.AsyncBaseTransport):
 
     async def _open(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
+        for other in [known for known in self._sessions if known.is_closed()]:
+            self._sessions.pop(other, None)
+            self._closers.pop(other, None)
         # A loop that ends closes the asynchronous generators begun on it (asyncio.run does), so a generator is what
         # closes the session in time, wherever the loop came from.
         closer = self._session_until_the_loop_ends(loop)
@@ -129,6 +140,7 @@ class Pool(httpx2.AsyncBaseTransport):
             yield
         finally:
             self._sessions.pop(loop, None)
+            self._closers.pop(loop, None)
             await session.close()
 
     def _trusted(self) -> ssl.SSLContext:
@@ -211,5 +223,6 @@ def _translated_errors() -> Iterator[None]:
     except (aiohttp.ClientError, OSError) as error:
         for theirs, ours in _ERRORS:
             if isinstance(error, theirs):
-                raise ours(str(error) or type(error).__name__) from error
+                said = "the connection closed in the middle" if theirs is aiohttp.ClientPayloadError else str(error)
+                raise ours(said or type(error).__name__) from error
         raise

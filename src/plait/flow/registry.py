@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from weakref import WeakValueDictionary
 
 from plait.flow.gate import Gate
+from plait.flow.limits import Limit
 from plait.settings import Settings
 
 _KEPT = 64
 _gates: list[tuple[Settings, Gate]] = []
 """The most recently used last. Bounded, for hosts that make settings per request (a key per customer)."""
+_limits: WeakValueDictionary[tuple[str, int], Limit] = WeakValueDictionary()
 _lock = threading.Lock()
 
 
@@ -21,7 +24,15 @@ def gate_for(settings: Settings) -> Gate:
                 if index:
                     _gates.append(_gates.pop(-1 - index))
                 return gate
-        gate = Gate(settings)
+        gate = Gate(settings, limit=_shared_limit)
         _gates.append((settings, gate))
         del _gates[:-_KEPT]
         return gate
+
+
+def _shared_limit(name: str, capacity: int) -> Limit:
+    # A bound of the process or of an endpoint is one bound, though runs may differ in other settings.
+    limit = _limits.get((name, capacity))
+    if limit is None:
+        limit = _limits[name, capacity] = Limit(name, capacity)
+    return limit

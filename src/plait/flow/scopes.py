@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from queue import SimpleQueue
 
@@ -14,7 +15,7 @@ from plait.flow.calls import Call, Meter
 from plait.flow.gate import Gate
 from plait.flow.limits import Limit
 from plait.flow.usage import Usage
-from plait.settings import Settings
+from plait.settings import Settings, from_env
 
 _starts = itertools.count()
 
@@ -23,22 +24,28 @@ class Scope:
     """A run as its model calls see it: their order, their sum, and whether they may still begin.
 
     `watched` is False when nobody sees tokens before the run ends; a stream that breaks off can then be repeated.
+    What a run inside another one's node consumes counts for both, it keeps the outer one's place, and ends with it.
     """
 
-    def __init__(self, run_id: str, *, gate: Gate, settings: Settings, watched: bool = True) -> None:
+    def __init__(
+        self, run_id: str, *, gate: Gate, settings: Settings, watched: bool = True, parent: Scope | None = None
+    ) -> None:
         self.run_id = run_id
         self.gate = gate
         self.settings = settings
         self.watched = watched
-        self.order = next(_starts)
+        self.parent = parent
+        self.order: int = parent.order if parent else next(_starts)
         """Older runs go first."""
         self.usage = Usage()
         self.in_flight = 0
         self.cancelled = False
         self.put_off: list[Callable[[], Awaitable[object]]] = []
         """Work that waits until the run has given its answer."""
-        self._lock = threading.Lock()
+        # Re-entrant: a stream dropped unread may be closed by a garbage collection inside these very methods.
+        self._lock = threading.RLock()
         self._wakeups: set[SimpleQueue[None]] = set()
+        self._tasks: dict[asyncio.Task[object], asyncio.AbstractEventLoop] = {}
 
     def begin_call(self, call: Call) -> None:
         """Count a call. Raises CallCancelled once the run is."""
@@ -47,15 +54,21 @@ class Scope:
             self.usage.calls += 1
             self.usage.models[call.model] = self.usage.models.get(call.model, 0) + 1
             self.in_flight += 1
+        if self.parent:
+            self.parent.begin_call(call)
 
     def begin_attempt(self) -> None:
         """Count a request about to be sent."""
         self.check()
         with self._lock:
             self.usage.attempts += 1
+        if self.parent:
+            self.parent.begin_attempt()
 
     def end_call(self, meter: Meter | None) -> None:
         """Add what a call cost; None when it failed."""
+        if self.parent:
+            self.parent.end_call(meter)
         with self._lock:
             self.in_flight -= 1
             if meter is None:
@@ -78,6 +91,32 @@ class Scope:
         for wakeups in waiting:
             wakeups.put(None)
 
+    def close_calls(self) -> None:
+        """Cancel the tasks that still wait for an answer: they were begun by a node that is gone."""
+        with self._lock:
+            tasks = list(self._tasks.items())
+        for task, loop in tasks:
+            with suppress(RuntimeError):  # a closed loop has closed its tasks
+                loop.call_soon_threadsafe(task.cancel)
+
+    @contextmanager
+    def waiting_task(self) -> Iterator[None]:
+        """Note that the current task waits for an answer, so that the end of the run can end it."""
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # a thread without a loop: `wakeups` reaches it
+            task = None
+        if task is None or task in self._tasks:
+            yield
+            return
+        with self._lock:
+            self._tasks[task] = task.get_loop()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tasks.pop(task, None)
+
     @contextmanager
     def wakeups(self) -> Iterator[SimpleQueue[None]]:
         """A queue that a waiting thread reads; cancellation puts something into it."""
@@ -99,6 +138,12 @@ _limits: ContextVar[tuple[Limit, ...]] = ContextVar("plait_limits", default=())
 def current_scope() -> Scope | None:
     """The run around this code, if it is one of ours."""
     return _scope.get()
+
+
+def current_settings() -> Settings:
+    """The settings of the run around this code, else the environment's."""
+    scope = _scope.get()
+    return scope.settings if scope else from_env()
 
 
 def current_limits() -> tuple[Limit, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from plait.errors import BlockingCall
 from plait.flow.clock import Clock
-from plait.flow.exchange import HeldBody
+from plait.flow.held import HeldBody
 from plait.flow.limits import Limit
 from plait.flow.scopes import Scope
 from plait.flow.wire import drive
