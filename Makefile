@@ -1,6 +1,6 @@
 # Every command of this repository, for people, pre-commit and CI. Needs python3 (3.11 or newer), git and make.
 .NOTPARALLEL:
-.PHONY: help demo test lint ruff types imports check coverage benchmarks clean weights
+.PHONY: help demo test lint ruff types imports check coverage pictures benchmarks clean weights
 BIN := .venv/bin
 WEIGHTS := $${XDG_CACHE_HOME:-$$HOME/.cache}/plait/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
@@ -40,6 +40,12 @@ coverage: ## Run the tests and report the lines they miss
 	@$(MAKE) --no-print-directory -s weights
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage report --skip-covered --show-missing
+
+pictures: ## Draw the pictures of README and docs anew, on the embedded model
+	@sh scripts/bootstrap.sh dev
+	@$(BIN)/python scripts/record.py docs/pictures/stories.svg $(BIN)/plait run stories \
+		'topics:=["a magical forest","a futuristic city","an underwater civilization"]' words:=60 --model local:smollm2-135m
+	@for name in summarize rag research; do $(BIN)/plait graph $$name --png docs/pictures/$$name.png; done
 
 benchmarks: ## Measure what the documentation claims
 	@sh scripts/bootstrap.sh test

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Generator
+from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 
@@ -37,6 +38,9 @@ def no_blocking_calls() -> Generator[BlockBuster]:
 
     A test about such a call asks for this fixture and deactivates it.
     """
+    # plait loads its modules when they are first used; within a test that import would be the blocking call.
+    for module in ("plait.models", "plait.runs"):
+        import_module(module)
     with blockbuster_ctx(scanned_modules=_OURS) as blockbuster:
         yield blockbuster
 

@@ -83,6 +83,9 @@ def shell(command: str, folder: Path, base_url: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_documented_commands_run(page: Path, tmp_path: Path) -> None:
     (tmp_path / "topic.txt").write_text("a lighthouse")
+    (tmp_path / "prompt.txt").write_text("Greet {name} as a pirate would.")
+    (tmp_path / "articles").mkdir()
+    (tmp_path / "articles" / "bread.md").write_text("Yeast turns sugar into gas, and the gas lifts the dough.")
     (tmp_path / "topics.json").write_text('{"topics": ["a cat", "a dog"]}')
     with running_provider() as provider:
         for block in blocks(page):
