@@ -50,6 +50,8 @@ class Answered(TypedDict):
 class Context:
     model: str | None = None
     """`endpoint:model` for this workflow; else the run's."""
+    prompt: str | None = None
+    """Instructions instead of the chain's own."""
 
 
 def fan_out(state: State) -> list[Send]:
@@ -57,7 +59,8 @@ def fan_out(state: State) -> list[Send]:
 
 
 async def answer(state: Branch, runtime: Runtime[Context]) -> Answered:
-    text = await answer_question(state["question"], label=state["label"], model=(runtime.context or Context()).model)
+    context = runtime.context or Context()
+    text = await answer_question(state["question"], label=state["label"], prompt=context.prompt, model=context.model)
     return {"answered": {state["label"]: Answer(question=state["question"], answer=text, error=None)}}
 
 

@@ -53,6 +53,8 @@ class Written(TypedDict):
 class Context:
     model: str | None = None
     """`endpoint:model` for this workflow; else the run's."""
+    prompt: str | None = None
+    """Instructions instead of the chain's own."""
 
 
 def fan_out(state: State) -> list[Send]:
@@ -61,7 +63,8 @@ def fan_out(state: State) -> list[Send]:
 
 
 async def write(state: Branch, runtime: Runtime[Context]) -> Written:
-    story = await write_story(state["topic"], words=state["words"], model=(runtime.context or Context()).model)
+    context = runtime.context or Context()
+    story = await write_story(state["topic"], words=state["words"], prompt=context.prompt, model=context.model)
     return {"written": [(state["index"], Story(topic=state["topic"], story=story, error=None))]}
 
 

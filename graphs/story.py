@@ -32,10 +32,13 @@ class State(Input, Output):
 class Context:
     model: str | None = None
     """`endpoint:model` for this workflow; else the run's."""
+    prompt: str | None = None
+    """Instructions instead of the chain's own."""
 
 
 async def write(state: State, runtime: Runtime[Context]) -> Output:
-    story = await write_story(state["topic"], words=state.get("words", 150), model=(runtime.context or Context()).model)
+    context = runtime.context or Context()
+    story = await write_story(state["topic"], words=state.get("words", 150), prompt=context.prompt, model=context.model)
     return {"story": story}
 
 

@@ -63,6 +63,16 @@ async def test_a_refused_key_fails_all_stories_at_once(provider: Provider, setti
         await plait.run("stories", {"topics": ["a cat", "a dog"]}, settings=settings)
 
 
+async def test_a_prompt_is_replaced_by_context(provider: Provider, settings: Settings) -> None:
+    for workflow, inputs in (
+        ("story", {"topic": "x"}),
+        ("stories", {"topics": ["x"]}),
+        ("ask", {"questions": {"a": "Why?"}}),
+    ):
+        await plait.run(workflow, inputs, context={"prompt": "Be a {pirate}."}, settings=settings)
+        assert provider.requests[-1].body["messages"][0] == {"role": "system", "content": "Be a {pirate}."}
+
+
 async def test_answers_keep_the_order_of_the_questions(provider: Provider, settings: Settings) -> None:
     provider.behave = lambda body, index: refuse("idea", 400) if "Why" in prompt_of(body) else None
     questions = {"second": "How?", "first": "Why?", "third": "When?"}
