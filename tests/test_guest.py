@@ -211,3 +211,27 @@ async def test_the_hosts_own_clients_are_not_gated_by_a_run_beside_them(provider
         assert [request.path for request in provider.requests].count("/v1/chat/completions") == 1
         provider.open_gate()
     assert [task.result().status for task in running] == ["success"] * 3
+
+
+CONCURRENT_FIRST_RUNS = """
+import asyncio, plait
+async def main():
+    return await asyncio.gather(*(plait.run("story", {"topic": topic}) for topic in "abcdef"))
+print(len(asyncio.run(main())))
+"""
+
+
+def test_first_runs_of_a_process_may_be_concurrent(tmp_path: Path) -> None:
+    with running_provider() as provider:
+        variables = {"OPENAI_BASE_URL": provider.base_url, "PLAIT_MODEL": "openai:m"}
+        for _ in range(2):
+            done = subprocess.run(
+                [sys.executable, "-c", CONCURRENT_FIRST_RUNS],
+                check=False,
+                capture_output=True,
+                text=True,
+                cwd=tmp_path,
+                env={**os.environ, **variables},
+                timeout=60,
+            )
+            assert done.stdout == "6\n", done.stderr

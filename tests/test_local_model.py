@@ -207,4 +207,4 @@ def test_a_missing_libgomp_gets_the_line_that_cures_it(tmp_path: Path) -> None:
 def test_a_missing_package_gets_the_line_that_cures_it() -> None:
     without = "import sys; sys.modules['xllamacpp'] = None\n"
     out, _ = run_python(without + START_ANYTHING).communicate(timeout=60)
-    assert out.strip().endswith("install it with: pip install 'plait[local]'")
+    assert out.strip().endswith("install it with: pip install xllamacpp")

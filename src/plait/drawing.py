@@ -61,7 +61,7 @@ def draw(graph: Graph) -> bytes:
         import PIL.ImageDraw  # noqa: F401, PLC0415 - an optional extra
     except ImportError as error:
         raise PlaitError(
-            f"drawing needs a package that is not installed ({error.name}): pip install 'plait[draw]'"
+            f"drawing needs a package that is not installed ({error.name}): pip install grandalf pillow"
         ) from error
     boxes = _boxes(graph)
     lines = _lines(graph, boxes)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from plait.errors import CallRefused, EndpointUnreachable, ModelUnavailable, PlaitError, RunFailed
 from plait.flow.retries import is_retryable_error
+from plait.local_transport import LOCAL_BASE_URL
 from plait.settings import Endpoint, Settings
 
 
@@ -68,7 +69,7 @@ def _explain_call(error: BaseException, settings: Settings) -> PlaitError | None
         isinstance(error, Exception) and _is_http_error(error) and is_retryable_error(error)
     ):
         reason = _innermost(error)
-        if _never_connected(error):
+        if _never_connected(error) and not url.startswith(LOCAL_BASE_URL):
             return EndpointUnreachable(
                 f"cannot reach {where}: {reason}\ncheck that it runs, and OPENAI_BASE_URL or the endpoint's base_url"
             )
@@ -127,6 +128,8 @@ def _url_of(error: BaseException) -> str:
 
 
 def _where(url: str) -> str:
+    if url.startswith(LOCAL_BASE_URL):
+        return "the embedded model's server in this process"
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "the endpoint"
 

@@ -118,7 +118,7 @@ def _import_trouble(error: ImportError) -> str:
     if "libgomp" in str(error):
         return "the embedded model needs the library libgomp.so.1, install it with: apt-get install libgomp1"
     if isinstance(error, ModuleNotFoundError) and error.name == "xllamacpp":
-        return "the embedded model needs the package xllamacpp, install it with: pip install 'plait[local]'"
+        return "the embedded model needs the package xllamacpp, install it with: pip install xllamacpp"
     return f"the package xllamacpp cannot be loaded ({error}): pip install --force-reinstall xllamacpp"
 
 

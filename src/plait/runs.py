@@ -253,7 +253,7 @@ async def _finish(scope: Scope, afterwards: Afterwards | None) -> None:
 def _failure(error: Exception, run: _Run, expired_s: float | None) -> PlaitError:
     if expired_s is not None:
         failure: PlaitError = RunTimeout(
-            f"{run.name} did not finish within {expired_s:g} s; {run.scope.usage.calls} model calls were begun"
+            f"{run.name} did not finish within {expired_s:g} s; model calls begun: {run.scope.usage.calls}"
         )
         failure.__cause__ = error
         return failure

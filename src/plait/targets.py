@@ -163,11 +163,13 @@ def import_target(where: str, root: Path, folders: tuple[Path, ...]) -> ModuleTy
     if known := imported(where, root):
         return known
     try:
-        if "/" in where:
-            module = _import_file(target_file(where, root), root, folders)
-        else:
-            module = _import_dotted(where, folders)
-        _imported[root, where] = module
+        # A module is in sys.modules before it has run: a second thread must not take it half made.
+        with _lock:
+            if "/" in where:
+                module = _import_file(target_file(where, root), root, folders)
+            else:
+                module = _import_dotted(where, folders)
+            _imported[root, where] = module
         return module
     except WorkflowBroken:
         raise
