@@ -6,8 +6,9 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -180,16 +181,16 @@ async def _opened(
     settings: Settings | None,
 ) -> AsyncIterator[_Run]:
     """Everything that can be wrong before the first call, checked; the graph open."""
-    async with AsyncExitStack() as stack:
-        if isinstance(workflow, str):
-            found, settings = await asyncio.to_thread(_app_and_settings, app, settings)
-            graph = await stack.enter_async_context(open_workflow(found, workflow))
-            name = workflow
-        else:
-            graph, name = workflow, workflow.get_name()
-        settings = settings or from_env()
+    if isinstance(workflow, str):
+        found, settings = await asyncio.to_thread(_app_and_settings, app, settings)
+        opening: AbstractAsyncContextManager[Graph] = open_workflow(found, workflow)
+        name = workflow
+    else:
+        opening, name = nullcontext(workflow), workflow.get_name()
+    settings = settings or from_env()
+    async with opening as graph:
         values = check_inputs(graph, inputs, workflow=name) if isinstance(inputs, Mapping) else inputs
-        checked = check_context(graph, context) if context else _default_context(graph)
+        checked = check_context(graph, context) if context else _default_context(graph.context_schema)
         gate = gate_for(settings)
         scope = Scope(str(uuid.uuid4()), gate=gate, settings=settings, parent=current_scope())
         yield _Run(name, graph, values, checked, config or {}, scope, time.monotonic(), gate.unscoped_calls)
@@ -265,12 +266,14 @@ def _app_and_settings(app: App | Path | str | None, settings: Settings | None) -
     return found, settings or from_env(section=found.section, fallback=found.env)
 
 
-def _default_context(graph: Graph) -> dict[str, object] | None:
+def _default_context(schema: type | None) -> dict[str, object] | None:
     """An empty context where the schema has a default for every field, so that `runtime.context.x` works."""
-    if graph.context_schema is None:
-        return None
-    fields = read_schema(graph.context_schema, strict=True).fields.values()
-    return None if any(field.required for field in fields) else {}
+    return {} if schema is not None and _has_defaults(schema) else None
+
+
+@lru_cache(maxsize=256)
+def _has_defaults(schema: type) -> bool:
+    return not any(field.required for field in read_schema(schema, strict=True).fields.values())
 
 
 def _app(app: App | Path | str | None) -> App:

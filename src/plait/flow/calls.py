@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
@@ -50,16 +52,9 @@ def recognise(request: HttpRequest) -> Call | None:
     """The model call in a request, or None when it is none."""
     if request.method != "POST":
         return None
-    path: str = request.url.path
-    if not path.endswith(CALL_PATHS):
+    endpoint = _endpoint_of(str(request.url))
+    if endpoint is None:
         return None
-    for ending in CALL_PATHS:
-        if path.endswith(ending):
-            path = path.removesuffix(ending)
-            break
-    url = request.url
-    port = f":{url.port}" if url.port else ""
-    endpoint = f"{url.scheme}://{url.host}{port}{path.rstrip('/')}"
     try:
         content = request.content
     # httpx.RequestNotRead and httpx2.RequestNotRead, which share no base but RuntimeError
@@ -75,6 +70,16 @@ def recognise(request: HttpRequest) -> Call | None:
         asks_stream_usage="stream_options" in body,
         answers=_count(body, "n") or 1,
     )
+
+
+@lru_cache(maxsize=1024)
+def _endpoint_of(url: str) -> str | None:
+    parts = urlsplit(url)
+    for ending in CALL_PATHS:
+        if parts.path.endswith(ending):
+            port = f":{parts.port}" if parts.port else ""
+            return f"{parts.scheme}://{parts.hostname}{port}{parts.path.removesuffix(ending).rstrip('/')}"
+    return None
 
 
 def without_stream_options(content: bytes) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from contextlib import nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -54,10 +53,12 @@ async def exchange(request: Any, wire: Wire, gate: Gate, *, foreign: bool) -> An
     if call.streamed:
         # A compressed stream cannot be watched event by event, and gains little.
         request.headers["accept-encoding"] = "identity"
+    task = scope.note_task() if scope else None
     try:
-        with scope.waiting_task() if scope else nullcontext():
-            return await _Exchange(call, request, wire, scope.gate if scope else gate, scope, foreign).run()
+        return await _Exchange(call, request, wire, scope.gate if scope else gate, scope, foreign).run()
     finally:
+        if scope:
+            scope.forget_task(task)
         request.extensions.pop(_MARK, None)
 
 

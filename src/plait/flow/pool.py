@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed
 from weakref import WeakKeyDictionary
@@ -33,6 +34,9 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (
     (TimeoutError, httpx2.TimeoutException),
     (OSError, httpx2.NetworkError),
 )
+
+
+_BUFFERED_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +79,22 @@ class Pool(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         session = self._sessions.get(asyncio.get_running_loop()) or await self._open()
-        url = URL(str(request.url), encoded=True)
+        url = _parsed(str(request.url))
         if request.url.userinfo:  # has become a header already, and aiohttp refuses to see both
             url = url.with_user(None)
         timeout = request.extensions.get("timeout", {})
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
         if "transfer-encoding" in request.headers:  # the body is read here and has a length
             headers = [header for header in headers if header[0].lower() != "transfer-encoding"]
-        # aiohttp has no limit for sending a body that the other side does not read.
-        phases = [timeout.get(phase) for phase in ("connect", "write", "read")]
-        limit_s = None if None in phases else sum(phases)
+        content = await request.aread()
         with _translated_errors():
-            async with asyncio.timeout(limit_s):
+            async with _time_to_send(content, timeout):
                 response = await session.request(
                     request.method,
                     url,
                     headers=headers,
                     skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-                    data=await request.aread() or None,
+                    data=content or None,
                     allow_redirects=False,
                     ssl=self._trusted() if url.scheme == "https" else True,
                     proxy=self._network.proxy_for(url) if self._network.proxies else None,
@@ -147,6 +149,19 @@ class Pool(httpx2.AsyncBaseTransport):
         if self._ssl is None:
             self._ssl = self._network.ssl_context()
         return self._ssl
+
+
+@lru_cache(maxsize=1024)
+def _parsed(url: str) -> URL:
+    return URL(url, encoded=True)
+
+
+def _time_to_send(content: bytes, timeout: Mapping[str, float | None]) -> AbstractAsyncContextManager[object]:
+    """aiohttp does not limit the time for sending a body. A small one fits into the socket's buffer, read or not."""
+    phases = [timeout.get(phase) for phase in ("connect", "write", "read")]
+    if len(content) < _BUFFERED_BYTES or None in phases:
+        return nullcontext()
+    return asyncio.timeout(sum(phase for phase in phases if phase))
 
 
 class BlockingPool(httpx2.BaseTransport):
@@ -216,7 +231,7 @@ class _Resolver(AbstractResolver):
         return
 
 
-@contextlib.contextmanager
+@contextmanager
 def _translated_errors() -> Iterator[None]:
     try:
         yield

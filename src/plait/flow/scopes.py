@@ -93,29 +93,28 @@ class Scope:
 
     def close_calls(self) -> None:
         """Cancel the tasks that still wait for an answer: they were begun by a node that is gone."""
-        with self._lock:
-            tasks = list(self._tasks.items())
-        for task, loop in tasks:
+        for task, loop in list(self._tasks.items()):
             with suppress(RuntimeError):  # a closed loop has closed its tasks
                 loop.call_soon_threadsafe(task.cancel)
 
-    @contextmanager
-    def waiting_task(self) -> Iterator[None]:
-        """Note that the current task waits for an answer, so that the end of the run can end it."""
+    def note_task(self) -> asyncio.Task[object] | None:
+        """Note that the current task waits for an answer, so that the end of the run can end it.
+
+        Returns the task for `forget_task`; None in a thread without a loop (`wakeups` reaches it), or if it was noted.
+        """
         try:
             task = asyncio.current_task()
-        except RuntimeError:  # a thread without a loop: `wakeups` reaches it
-            task = None
+        except RuntimeError:
+            return None
         if task is None or task in self._tasks:
-            yield
-            return
-        with self._lock:
-            self._tasks[task] = task.get_loop()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._tasks.pop(task, None)
+            return None
+        self._tasks[task] = task.get_loop()
+        return task
+
+    def forget_task(self, task: asyncio.Task[object] | None) -> None:
+        """The task has its answer."""
+        if task is not None:
+            self._tasks.pop(task, None)
 
     @contextmanager
     def wakeups(self) -> Iterator[SimpleQueue[None]]:
