@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plait.weights import WEIGHTS
-from tests.command import endpoint_env, on_terminal, plait, write_app
+from tests.command import endpoint_env, on_terminal, plait, started, write_app
 from tests.provider import running_provider
 
 GREET = """
@@ -67,6 +67,41 @@ def test_no_command_shows_the_help_and_a_wrong_one_the_nearest() -> None:
     assert wrong.code == 2
     assert wrong.err.startswith("plait: No such command 'rnu'.")
     assert "'run'" in wrong.err
+
+
+@pytest.mark.parametrize("words", ["list", "--help", "graph stories"])
+def test_output_that_cannot_be_written_is_told_and_a_reader_that_leaves_is_not(words: str) -> None:
+    command = f"{sys.executable} -m plait.cli {words}"
+    full = subprocess.run(f"{command} >/dev/full", shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert full.returncode == 1
+    assert full.stderr.endswith("plait: cannot write to standard output: No space left on device\n")
+    closed = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert closed.returncode == 2
+    assert closed.stderr == "plait: cannot write to standard output: it is closed\n"
+    silent = subprocess.run(f"{command} 2>&-", shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert silent.returncode == 0
+    assert silent.stdout
+    with started(*words.split()) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 141
+    assert err.decode() in {"", "from the app that comes with plait\n"}
+
+
+def test_a_signal_before_anything_is_imported_ends_quietly() -> None:
+    program = "import signal, sys; sys.argv = ['plait', 'list']; import plait.cli; signal.raise_signal(signal.SIGINT)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_the_log_level_may_stand_anywhere() -> None:
+    assert "DEBUG asyncio" in plait("list", "--log-level", "debug").err
+    assert "DEBUG asyncio" in plait("list", "--log-level=debug").err
+    missing = plait("list", "--log-level")
+    assert missing.code == 2
+    assert "'--log-level' requires an argument" in missing.err
 
 
 def test_version_is_the_installed_one() -> None:
@@ -150,6 +185,26 @@ def test_models_shows_what_is_configured_and_never_a_key() -> None:
         assert "local:smollm2-135m" in ended.out
         assert "https://api.openai.com/v1" in ended.out
         assert "sk-secret" not in ended.out + ended.err
+
+
+def test_a_missing_runtime_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from plait.cli.models import show_models
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    show_models(None, as_json=True)
+    found = json.loads(capsys.readouterr().out)["models"][0]["note"]
+    assert found.endswith("; the runtime is missing: pip install xllamacpp")
+    assert ", ready" not in found
+
+
+def test_a_password_in_a_url_is_hidden() -> None:
+    env = {"OPENAI_BASE_URL": "http://user:SECRET@127.0.0.1:9/v1", "PLAIT_MAX_ATTEMPTS": "1"}
+    for words in (["models"], ["models", "--json"], ["doctor"]):
+        ended = plait(*words, env=env)
+        assert "http://***@127.0.0.1:9/v1" in ended.out
+        assert "SECRET" not in ended.out + ended.err
+    wrong = plait("list", env={"OPENAI_BASE_URL": "ftp://user:SECRET@host/v1"})
+    assert "found 'ftp://***@host/v1'" in wrong.err
 
 
 def test_pulling_unknown_weights_names_the_known_ones() -> None:

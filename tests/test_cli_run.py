@@ -122,7 +122,11 @@ def test_bad_inputs_are_told_one_line_each_before_any_call(server: Provider) -> 
         (["run", "story", "topic=x", "--input", "/no/such.json"], 2, "--input: cannot read '/no/such.json'"),
         (["run", "story", "topic=x", "--output", "/no/such/out"], 2, "--output: cannot write"),
         (["run", "story", "topic=x", "--timeout", "0"], 2, "--timeout: expected seconds above 0"),
-        (["run", "story", "topic=x", "--max-concurrency", "0"], 2, "expected 1 or more, found 0"),
+        (["run", "story", "topic=x", "--max-concurrency", "0"], 2, "--max-concurrency: expected 1 or more, found 0"),
+        (["run", "story", "topic=x", "--max-concurrency", "x"], 2, "--max-concurrency: expected a whole number, found"),
+        (["run", "story", "topic=x", "--timeout", "abc"], 2, "--timeout: expected seconds above 0, found 'abc'"),
+        (["run", "story", "topic=x", "--model", ""], 2, "--model: expected endpoint:model, found ''"),
+        (["run", "story", "topic=x", "--model", "openai:"], 2, "found 'openai:' with no model name"),
         (["run", "story", "topic=x", "--model", "gpt"], 4, "expected a model as endpoint:model"),
         (["run", "story", "topic=x", "--model", "nobody:gpt"], 4, "nobody"),
         (["run", "story", "topic=x", "--wat"], 2, "No such option: --wat"),
@@ -138,6 +142,18 @@ def test_each_mistake_has_its_line_and_its_code(server: Provider, words: list[st
     assert ended.out == ""
     assert ended.code == code
     assert server.requests == []
+
+
+def test_stdin_that_is_closed_is_told() -> None:
+    command = f"{sys.executable} -m plait.cli run story --input - <&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "plait: --input: cannot read standard input: it is closed\n"
+
+
+def test_a_run_that_fails_without_a_call_says_nothing_of_usage(tmp_path: Path) -> None:
+    ended = plait("run", "bad", "--app", str(write_app(tmp_path / "app", bad=BAD)))
+    assert ended.err == "plait: node 'fail' raised ZeroDivisionError: division by zero\n"
 
 
 def test_a_refused_key_an_unknown_model_and_a_dead_endpoint_end_with_4(tmp_path: Path) -> None:
@@ -278,6 +294,10 @@ def test_a_narrow_terminal_is_not_overrun(server: Provider) -> None:
 
 def test_a_dumb_terminal_gets_no_control_codes(server: Provider) -> None:
     with on_terminal("run", "stories", STORIES, env=endpoint_env(server) | {"TERM": "dumb"}) as terminal:
+        hold = _hold_streams(server)
+        shown = terminal.read_until("(several branches write at once")
+        assert "Once" not in shown
+        server.release(hold)
         shown = terminal.read_to_end()
     assert b"\x1b" not in terminal.raw
     assert "a forest" in shown

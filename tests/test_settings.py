@@ -55,9 +55,9 @@ def test_named_endpoints_read_their_own_key() -> None:
     ("environ", "section", "message"),
     [
         ({"PLAIT_MAX_CONCURRENCY": "many"}, {}, "PLAIT_MAX_CONCURRENCY: expected a whole number, found 'many'"),
-        ({"PLAIT_MAX_CONCURRENCY": "0"}, {}, "max_concurrency: expected 1 or more, found 0"),
-        ({"PLAIT_DEADLINE_S": "-1"}, {}, "deadline_s: expected a number above 0"),
-        ({"PLAIT_DEADLINE_S": "nan"}, {}, "deadline_s: expected a number above 0"),
+        ({"PLAIT_MAX_CONCURRENCY": "0"}, {}, "PLAIT_MAX_CONCURRENCY: expected 1 or more, found 0"),
+        ({"PLAIT_DEADLINE_S": "-1"}, {}, "PLAIT_DEADLINE_S: expected a number above 0"),
+        ({"PLAIT_DEADLINE_S": "nan"}, {}, "PLAIT_DEADLINE_S: expected a number above 0"),
         ({"OPENAI_BASE_URL": "localhost:8000"}, {}, "OPENAI_BASE_URL: expected a URL"),
         ({}, {"max_concurency": 3}, "plait.max_concurency: no such setting; did you mean 'max_concurrency'?"),
         ({}, {"max_concurrency": "lots"}, "plait.max_concurrency"),

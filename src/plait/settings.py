@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class Settings:
         Raises SettingsError where a value is out of range.
         """
         changed = {name: value for name, value in changes.items() if value is not None}
-        _check_ranges(changed, "option")
+        _check_ranges(changed, lambda name: f"--{name.replace('_', '-')}")
         return dataclasses.replace(self, **changed)
 
 
@@ -183,19 +183,19 @@ def _numbers_from(env: Mapping[str, str]) -> dict[str, int | float]:
             raise SettingsError(
                 f"{variable}: expected {'a whole number' if kind is int else 'seconds'}, found {text!r}"
             ) from None
-    _check_ranges(found, "variable")
+    _check_ranges(found, lambda name: f"PLAIT_{name.upper()}")
     return found
 
 
-def _check_ranges(values: Mapping[str, Any], what: str) -> None:
+def _check_ranges(values: Mapping[str, Any], called: Callable[[str], str]) -> None:
     for name, kind in _NUMBERS.items():
         value = values.get(name)
         if value is None:
             continue
         if kind is int and value < 1:
-            raise SettingsError(f"{what} {name}: expected 1 or more, found {value}")
+            raise SettingsError(f"{called(name)}: expected 1 or more, found {value}")
         if not 0 < value < float("inf"):
-            raise SettingsError(f"{what} {name}: expected a number above 0, found {value}")
+            raise SettingsError(f"{called(name)}: expected a number above 0, found {value}")
 
 
 def _proxies(env: Mapping[str, str]) -> dict[str, str]:

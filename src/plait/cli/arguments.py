@@ -61,6 +61,8 @@ def read_object(file: str) -> dict[str, object]:
 
 def read_text(file: str, *, what: str) -> str:
     """A file as UTF-8 text, or stdin for `-`. Raises InputError, naming `what` the text was for."""
+    if file == "-" and sys.stdin is None:
+        raise InputError(f"{what}: cannot read standard input: it is closed")
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).expanduser().read_bytes()
     except OSError as error:

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from plait.cli import exits
+from plait.errors import InputError
 
 Work = Callable[[], int]
 """Does what the command line asks and returns the exit code."""
@@ -46,6 +47,20 @@ models = typer.Typer(
 app.add_typer(models, name="models", rich_help_panel=SET_UP)
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"--max-concurrency: expected a whole number, found {text!r}") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--timeout: expected seconds above 0, found {text!r}") from None
+
+
 @app.command("run", rich_help_panel=RUN)
 def run(
     program: typer.Context,
@@ -64,9 +79,11 @@ def run(
         list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="The workflow's context; repeatable.")
     ] = None,
     max_concurrency: Annotated[
-        int | None, typer.Option("--max-concurrency", metavar="N", help="Model calls in flight at once.")
+        int | None, typer.Option("--max-concurrency", metavar="N", parser=_whole, help="Model calls in flight at once.")
     ] = None,
-    timeout_s: Annotated[float | None, typer.Option("--timeout", metavar="S", help="Seconds for the run.")] = None,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout", metavar="S", parser=_seconds, help="Seconds for the run.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
     output: Annotated[
         str | None,

@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ from rich.text import Text
 from plait.app import App, find_app, open_workflow
 from plait.cli import exits
 from plait.cli.apps import whence
+from plait.cli.masking import masked
 from plait.cli.values import dumps
 from plait.errors import PlaitError
 from plait.models import EMBEDDED_MODEL
@@ -49,7 +50,8 @@ def examine(directory: Path | None, *, online: bool, as_json: bool) -> int:
     checks: list[Check] = []
     console = Console(file=out, highlight=False)
     with contextlib.redirect_stdout(sys.stderr):
-        for check in _checks(directory, online=online):
+        for found in _checks(directory, online=online):
+            check = replace(found, found=masked(found.found))
             checks.append(check)
             if not as_json:
                 _print(check, console)
@@ -188,7 +190,7 @@ def _embedded(settings: Settings) -> Iterator[Check]:
     needed = settings.model is None or settings.model.startswith("local:")
     bad: Literal["warning", "problem"] = "problem" if needed else "warning"
     if importlib.util.find_spec("xllamacpp") is None:
-        yield Check(bad, "embedded model", "xllamacpp is not installed", "pip install 'plait[local]'")
+        yield Check(bad, "embedded model", "xllamacpp is not installed", "pip install xllamacpp")
     elif sys.platform == "linux" and ctypes.util.find_library("gomp") is None:
         yield Check(bad, "embedded model", "libgomp.so.1 is missing", "apt-get install libgomp1 (dnf install libgomp)")
     for name in WEIGHTS:

@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 
+from plait.cli.masking import masked
 from plait.errors import (
     AppError,
     CallRefused,
@@ -75,6 +76,6 @@ def report(error: BaseException, *, debug: bool) -> int:
 
 def say(text: str) -> None:
     """One message on stderr; further lines are indented below the first."""
-    first, *others = text.splitlines() or [""]
+    first, *others = masked(text).splitlines() or [""]
     sys.stderr.write("\n  ".join([f"plait: {first}", *(line.strip() for line in others)]) + "\n")
     sys.stderr.flush()

@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import TextIO
 
+from plait.cli.masking import masked
 from plait.errors import InputError
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -17,6 +18,9 @@ class _Stderr(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
         super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
 
 
 def log_to_stderr(level: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -11,8 +13,9 @@ from rich.text import Text
 
 from plait.app import App
 from plait.cli.apps import open_app
+from plait.cli.masking import masked
 from plait.cli.values import dumps
-from plait.models import EMBEDDED_MODEL, describe_models
+from plait.models import EMBEDDED_MODEL, ModelInfo, describe_models
 from plait.settings import Settings
 from plait.weights import WEIGHTS, find, known, pull
 
@@ -20,7 +23,7 @@ from plait.weights import WEIGHTS, find, known, pull
 def show_models(directory: Path | None, *, as_json: bool) -> int:
     """Print what `--model` can name; returns the exit code."""
     _, settings = open_app(directory)
-    models = describe_models(settings)
+    models = [_as_shown(model) for model in describe_models(settings)]
     console = Console(highlight=False)
     if as_json:
         sys.stdout.write(f"{dumps({'model': settings.model, 'models': models}, indent=2)}\n")
@@ -32,6 +35,13 @@ def show_models(directory: Path | None, *, as_json: bool) -> int:
     chosen = settings.model or f"none; `plait run` uses {EMBEDDED_MODEL}"
     sys.stderr.write(f"model: {chosen} (change it with --model or PLAIT_MODEL)\n")
     return 0
+
+
+def _as_shown(model: ModelInfo) -> ModelInfo:
+    note = model.note
+    if model.name.startswith("local:") and importlib.util.find_spec("xllamacpp") is None:
+        note = f"{note.removesuffix(', ready')}; the runtime is missing: pip install xllamacpp"
+    return replace(model, base_url=masked(model.base_url), note=note)
 
 
 def pull_weights(name: str | None, directory: Path | None) -> int:

@@ -56,12 +56,24 @@ def run(options: Options) -> int:
     context = arguments.parse(options.context)
     target = arguments.writable_target(options.output) if options.output else None
     app, settings = open_app(options.app, model=options.model, max_concurrency=options.max_concurrency)
+    _check_model(settings.model, "--model" if options.model is not None else "model")
     if options.workflow in app.workflows and "model" not in context:
         fetch_embedded(app, settings)
     out = sys.stdout
     # What nodes print must not mix with results.
     with contextlib.redirect_stdout(sys.stderr):
         return asyncio.run(_Run(options, app, settings, inputs, context, target, out).follow())
+
+
+def _check_model(name: str | None, what: str) -> None:
+    """Empty parts only: whether the endpoint and the model exist is for those who know them to say."""
+    if name is None:
+        return
+    endpoint, colon, model = (part.strip() for part in name.partition(":"))
+    if endpoint and (model or not colon):
+        return
+    lacks = "" if not endpoint and not model else " with no model name" if endpoint else " with no endpoint"
+    raise InputError(f"{what}: expected endpoint:model, found {name!r}{lacks}")
 
 
 @dataclass(slots=True)
@@ -149,11 +161,13 @@ def _failed(result: Result, *, debug: bool) -> int:
 def _notes(result: Result, options: Options, settings: Settings) -> list[str]:
     usage, notes = result.usage, []
     asked = settings.model.partition(":")[2] if settings.model else None
-    if asked is None and any(name in WEIGHTS for name in usage.models):
+    if asked is None and result.status == "success" and any(name in WEIGHTS for name in usage.models):
         name = next(name for name in usage.models if name in WEIGHTS)
         notes.append(f"no model was named, so the embedded {name} answered: name one with --model or PLAIT_MODEL")
     elif options.model and usage.models and asked not in usage.models:
         notes.append(f"--model {options.model} was not used: the workflow chose {', '.join(usage.models)} itself")
+    if result.status != "success" and not (usage.calls or usage.attempts or usage.unscoped_calls):
+        return notes
     parts = [_count(usage.calls, "call"), _count(usage.attempts, "attempt")]
     if usage.failed_calls:
         parts.append(f"{usage.failed_calls} failed")

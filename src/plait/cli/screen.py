@@ -20,7 +20,10 @@ _GRACE_S = 1.0
 
 
 class Screen:
-    """The sink for a terminal. Modes: `live` redraws in place, `raw` appends one branch's text, `still` only waits."""
+    """The sink for a terminal. Modes: `live` redraws in place, `raw` appends one branch's text, `still` only waits.
+
+    A dumb terminal cannot redraw: there `live` holds the text back.
+    """
 
     def __init__(self, name: str, inputs: Mapping[str, object], out: TextIO, *, show_result: bool = True) -> None:
         self._console = Console(file=out, highlight=False, markup=False)
@@ -34,7 +37,7 @@ class Screen:
         self._text = ""
         """What stands on the screen as plain text, since the last change of branch."""
         self._live: Live | None = None
-        self._mode: Literal["live", "raw", "still"] = "raw"
+        self._mode: Literal["live", "raw", "still"] = "live"
         if not self._console.is_dumb_terminal:
             self._start_live()
 
@@ -63,7 +66,7 @@ class Screen:
 
     def close(self) -> None:
         """Leave the terminal as it was found: panes gone, cursor shown, on a new line."""
-        if self._live is not None:
+        if self._mode == "live":
             self._stop_live()
             lone = list(self._board.branches.values())
             if self._first_token is not None and len(lone) == 1 and not self._text:
@@ -75,13 +78,25 @@ class Screen:
         branch = self._board.add(event)
         if self._first_token is None:
             self._first_token = time.monotonic()
-        if self._mode == "live":
+        if self._mode == "live" and self._live is None:
+            self._hold(branch, event)
+        elif self._mode == "live":
             alone = len(self._board.branches) == 1 and len(branch.messages) == 1
             if alone and time.monotonic() - self._first_token > _GRACE_S:
                 self._stop_live()
                 self._begin_raw(branch)
         elif self._mode == "raw":
             self._append(branch, event)
+
+    def _hold(self, branch: Branch, event: TokenEvent) -> None:
+        first = next(iter(self._board.branches.values()))
+        if branch is not first and first.done:
+            self._begin_raw(first)
+            self._append(branch, event)
+        elif branch is not first:
+            self._side_by_side()
+        elif self._first_token is not None and time.monotonic() - self._first_token > _GRACE_S:
+            self._begin_raw(branch)
 
     def _append(self, branch: Branch, event: TokenEvent) -> None:
         if branch is self._written and event.message_id == self._message:
@@ -133,7 +148,7 @@ class Screen:
             self._live = None
 
     def _note(self, event: CustomEvent) -> None:
-        if self._mode == "live":
+        if self._live is not None:
             text = event.data if isinstance(event.data, str) else str(to_json(event.data))
             self._console.print(Text(clean(f"{event.label}: {text}"), style="dim"), soft_wrap=True)
 

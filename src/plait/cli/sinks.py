@@ -13,6 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
+from plait.cli.masking import masked
 from plait.cli.values import dumps, sections, to_json, to_text
 from plait.errors import InputError
 from plait.events import EndEvent, ErrorEvent, Event, Result, TokenEvent
@@ -48,7 +49,7 @@ class JsonLines:
 def _fields(event: Event) -> dict[str, object]:
     fields: dict[str, object] = {"type": event.type, "branch": event.branch, "label": event.label}
     if isinstance(event, ErrorEvent):
-        return {**fields, "error": type(event.error).__name__, "message": str(event.error)}
+        return {**fields, "error": type(event.error).__name__, "message": masked(str(event.error))}
     if isinstance(event, EndEvent):
         result = to_json(event.result)
         assert isinstance(result, dict)

@@ -16,6 +16,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from plait.cli.masking import masked
+
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 # Control characters but tab and newline: an answer must not move the cursor or set the terminal's title.
@@ -48,7 +50,7 @@ def to_json(value: object, depth: int = 0) -> Json:
     if isinstance(value, Iterable) and not isinstance(value, PurePath | UUID):
         return [to_json(item, depth + 1) for item in value]
     if isinstance(value, BaseException):
-        return f"{type(value).__name__}: {value}"
+        return masked(f"{type(value).__name__}: {value}")
     return str(value)
 
 
