@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Callable
 from queue import SimpleQueue
 
 import pytest
@@ -208,21 +209,43 @@ async def test_ten_thousand_waiters_are_all_served(capacity: int) -> None:
     assert served == 10_000
 
 
+class Interrupted:
+    """A lock in whose guarded section something else happens once, as another thread would make it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.meanwhile: Callable[[], None] | None = None
+
+    def acquire(self, blocking: bool = True) -> bool:
+        return self._lock.acquire(blocking)
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self.meanwhile:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 async def test_a_slot_returned_while_a_granted_waiter_leaves_is_handed_out() -> None:
-    limit = Limit("test", 2)
+    limit, lock = Limit("test", 2), Interrupted()
+    limit._lock = lock  # type: ignore[assignment]
     assert limit.try_acquire()
     assert limit.try_acquire()
-    woken: SimpleQueue[None] = SimpleQueue()
-    granted = asyncio.create_task(asyncio.to_thread(limit.acquire_blocking, 0, woken))
-    while not limit.waiting:  # noqa: ASYNC110 - the thread has no loop to set an event in
-        await asyncio.sleep(0)
-    next_one = asyncio.create_task(limit.acquire(1))
+    second = asyncio.create_task(limit.acquire(1))
     await asyncio.sleep(0)
-    with limit._lock:
-        # Both releases come while somebody holds the lock, as a leaving waiter does; whoever lets go hands them out.
-        limit.release()
-        limit.release()
-    assert not limit.try_acquire()
-    assert await granted
-    await next_one
+
+    class Granted(SimpleQueue[None]):
+        def get(self, block: bool = True, timeout: float | None = None) -> None:
+            limit.release()  # grants the waiter its slot
+            lock.meanwhile = limit.release  # and the other slot comes back while it leaves the queue
+
+    assert limit.acquire_blocking(0, Granted())
+    async with asyncio.timeout(5):
+        await second
     assert limit.in_flight == 2

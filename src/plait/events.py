@@ -7,8 +7,7 @@ branch (the metadata key `label` of a chain's config), else the branch itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from plait.flow.usage import Usage
@@ -98,4 +97,3 @@ class Result:
     interrupts: tuple[Any, ...] = ()
     """Values of pending `interrupt()` calls when the status is `interrupted`."""
     error: Exception | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -7,7 +7,7 @@ import heapq
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 _WAITING, _GRANTED, _GONE = range(3)
@@ -182,17 +182,6 @@ class Permit:
             except IndexError:
                 return
             limit.release()
-
-
-def acquire_free(limits: Iterable[Limit]) -> Permit | None:
-    """A permit in all limits if each has a free slot now, else None and nothing is held."""
-    permit = Permit()
-    for limit in limits:
-        if not limit.try_acquire():
-            permit.release()
-            return None
-        permit.add(limit)
-    return permit
 
 
 def _wake_future(loop: asyncio.AbstractEventLoop, granted: asyncio.Future[None]) -> None:

@@ -38,7 +38,6 @@ class Scope:
         self.order: int = parent.order if parent else next(_starts)
         """Older runs go first."""
         self.usage = Usage()
-        self.in_flight = 0
         self.cancelled = False
         self.put_off: list[Callable[[], Awaitable[object]]] = []
         """Work that waits until the run has given its answer."""
@@ -53,7 +52,6 @@ class Scope:
         with self._lock:
             self.usage.calls += 1
             self.usage.models[call.model] = self.usage.models.get(call.model, 0) + 1
-            self.in_flight += 1
         if self.parent:
             self.parent.begin_call(call)
 
@@ -70,7 +68,6 @@ class Scope:
         if self.parent:
             self.parent.end_call(meter)
         with self._lock:
-            self.in_flight -= 1
             if meter is None:
                 self.usage.failed_calls += 1
                 return
