@@ -1,10 +1,10 @@
-"""Runs the named benchmarks, or all: `python -m benchmarks [row] [first_token] [startup] [summarize] [search]`."""
+"""Runs the named benchmarks, or all: `python -m benchmarks [NAME ...]`, the names being those of ALL."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import first_token, row, search, startup, summarize
+from benchmarks import first_token, row, search, simulator, startup, summarize
 from benchmarks.measure import describe_machine
 
 ALL = {
@@ -13,6 +13,7 @@ ALL = {
     "startup": startup.main,
     "summarize": summarize.main,
     "search": search.main,
+    "simulator": simulator.main,
 }
 
 

@@ -1,4 +1,4 @@
-"""The tests' loopback provider in a process of its own, so that its CPU time is not the client's."""
+"""The simulator in a process of its own, so that its CPU time is not the client's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from tests.provider import Behaviour, running_provider
+from plait.simulator import Profile, running
 
 
 @contextmanager
@@ -27,10 +27,8 @@ def endpoint(*, delay_s: float = 0.0, answer: str = "") -> Generator[str]:
 
 
 if __name__ == "__main__":
-    delayed = Behaviour(delay_s=float(sys.argv[1]))
-    with running_provider() as provider:
-        provider.behave = lambda body, index: delayed
-        if answer_given := sys.argv[2]:
-            provider.answer = lambda body: answer_given
-        print(provider.base_url, flush=True)
+    said = sys.argv[2]
+    answer_given = (lambda body: said) if said else None
+    with running(Profile(latency_s=float(sys.argv[1])), answer=answer_given, record=False) as simulator:
+        print(simulator.base_url, flush=True)
         sys.stdin.read()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.measure import interleave, print_ratios
 from benchmarks.subjects import KEY
-from tests.provider import Provider, running_provider
+from plait.simulator import Simulator, running
 
 ROUNDS = 7
 PEER = "python -c pass"
@@ -21,7 +21,7 @@ def main() -> None:
     """Print wall seconds and ratios to an interpreter that does nothing."""
     script = Path(sys.executable).with_name("plait")
     plait = [str(script)] if script.exists() else [sys.executable, "-c", "from plait.cli import main; main()"]
-    with running_provider() as provider, tempfile.TemporaryDirectory() as home:
+    with running() as provider, tempfile.TemporaryDirectory() as home:
         env = os.environ | {
             "OPENAI_BASE_URL": provider.base_url,
             "OPENAI_API_KEY": KEY,
@@ -44,7 +44,7 @@ def _wall(command: list[str], env: dict[str, str]) -> float:
     return time.perf_counter() - started
 
 
-def _until_first_request(plait: list[str], env: dict[str, str], provider: Provider) -> float:
+def _until_first_request(plait: list[str], env: dict[str, str], provider: Simulator) -> float:
     command = [*plait, "run", "story", "topic=a magical forest", "--model", "openai:m"]
     before = len(provider.requests)
     started = time.perf_counter()

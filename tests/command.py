@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.provider import Provider
+from plait.simulator import Simulator
 
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -138,7 +138,7 @@ def on_terminal(
         os.close(master)
 
 
-def endpoint_env(provider: Provider) -> dict[str, str]:
+def endpoint_env(provider: Simulator) -> dict[str, str]:
     """The environment in which `openai:...` is the provider, and the default."""
     return {"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "sk-test", "PLAIT_MODEL": "openai:test-model"}
 

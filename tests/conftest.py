@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
-from tests.provider import Provider
+from plait.simulator import Simulator
 
 _PREFIXES = ("OPENAI_", "ANTHROPIC_", "PLAIT_", "LANGSMITH", "LANGCHAIN", "LANGGRAPH")
 
@@ -46,7 +46,7 @@ def no_blocking_calls() -> Generator[BlockBuster]:
 
 
 @pytest.fixture
-async def provider() -> AsyncGenerator[Provider]:
-    """A loopback provider in the test's own loop."""
-    async with Provider() as running:
-        yield running
+async def provider() -> AsyncGenerator[Simulator]:
+    """A simulated provider in the test's own loop."""
+    async with Simulator() as simulator:
+        yield simulator

@@ -13,7 +13,7 @@ import plait
 from plait import chat_model
 from plait.errors import RunFailed
 from plait.settings import Settings, from_env
-from tests.provider import Provider
+from plait.simulator import Simulator
 
 
 class State(TypedDict):
@@ -33,7 +33,7 @@ class Ledger:
 
 
 @pytest.fixture
-async def settings(provider: Provider) -> Settings:
+async def settings(provider: Simulator) -> Settings:
     return from_env({"OPENAI_BASE_URL": provider.base_url}).override(model="openai:m")
 
 
@@ -126,7 +126,7 @@ async def test_work_that_fails_is_logged_and_noted(settings: Settings, caplog: p
     assert "work after the answer" in caplog.text
 
 
-async def test_calls_of_the_work_are_gated_and_not_in_the_result(provider: Provider, settings: Settings) -> None:
+async def test_calls_of_the_work_are_gated_and_not_in_the_result(provider: Simulator, settings: Settings) -> None:
     async def judge() -> None:
         await chat_model().ainvoke("was it good?")
 

@@ -15,7 +15,7 @@ import pytest
 
 from plait.app import App, Workflow, apply_env, find_app, workflow
 from plait.errors import AppError, WorkflowNotFound
-from tests.provider import running_provider
+from plait.simulator import running
 
 ROOT = Path(__file__).resolve().parents[1]
 APPS = ROOT / "tests" / "apps"
@@ -364,7 +364,7 @@ def test_factories_of_every_kind_are_opened_and_closed() -> None:
 
 
 def test_nested_fan_outs_with_clients_of_their_own_run_async_and_sync() -> None:
-    with running_provider() as provider:
+    with running() as provider:
         out = in_a_process(
             """
             app = find_app(Path("nested_clients"))

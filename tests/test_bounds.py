@@ -17,7 +17,7 @@ from plait import chat_model, run
 from plait.bounds import bound, bound_all_graphs
 from plait.process import own_process
 from plait.settings import Settings, from_env
-from tests.provider import Provider
+from plait.simulator import Simulator
 
 
 class State(TypedDict):
@@ -34,7 +34,7 @@ class Out(TypedDict):
 
 
 @pytest.fixture
-async def settings(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Settings:
+async def settings(provider: Simulator, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
     monkeypatch.setenv("PLAIT_MODEL", "openai:m")
     return from_env()
@@ -66,7 +66,7 @@ def nested_graph(inner_bound: int | None = None) -> CompiledStateGraph[Any, Any,
     return builder.compile()
 
 
-async def drain(provider: Provider, running: asyncio.Task[Any], at_once: int) -> Any:
+async def drain(provider: Simulator, running: asyncio.Task[Any], at_once: int) -> Any:
     """Let requests pile up until no more come, then answer all."""
     provider.gate = asyncio.Event()
     await provider.arrived(at_once)
@@ -78,7 +78,7 @@ INPUT = {"items": ["a", "b", "c"], "answers": []}
 BOUND: RunnableConfig = {"max_concurrency": 4}
 
 
-async def test_a_run_keeps_its_bound_over_nested_graphs(provider: Provider, settings: Settings) -> None:
+async def test_a_run_keeps_its_bound_over_nested_graphs(provider: Simulator, settings: Settings) -> None:
     provider.gate = asyncio.Event()
     running = asyncio.create_task(run(nested_graph(), INPUT, config=BOUND, settings=settings))
     result = await drain(provider, running, 4)
@@ -86,7 +86,7 @@ async def test_a_run_keeps_its_bound_over_nested_graphs(provider: Provider, sett
     assert provider.peak == 4
 
 
-async def test_a_bound_set_with_with_config_holds(provider: Provider, settings: Settings) -> None:
+async def test_a_bound_set_with_with_config_holds(provider: Simulator, settings: Settings) -> None:
     provider.gate = asyncio.Event()
     graph = nested_graph().with_config(max_concurrency=2)
     running = asyncio.create_task(run(graph, INPUT, settings=settings))
@@ -94,7 +94,7 @@ async def test_a_bound_set_with_with_config_holds(provider: Provider, settings: 
     assert provider.peak == 2
 
 
-async def test_langgraphs_own_calls_of_a_loaded_graph_keep_the_bound(provider: Provider, settings: Settings) -> None:
+async def test_langgraphs_own_calls_of_a_loaded_graph_keep_the_bound(provider: Simulator, settings: Settings) -> None:
     provider.gate = asyncio.Event()
     graph = bound(nested_graph())
     running = asyncio.create_task(graph.ainvoke(INPUT, BOUND))
@@ -103,7 +103,7 @@ async def test_langgraphs_own_calls_of_a_loaded_graph_keep_the_bound(provider: P
     assert isinstance(graph, CompiledStateGraph)
 
 
-async def test_a_batch_keeps_the_bound_over_all_its_items(provider: Provider, settings: Settings) -> None:
+async def test_a_batch_keeps_the_bound_over_all_its_items(provider: Simulator, settings: Settings) -> None:
     provider.gate = asyncio.Event()
     running = asyncio.create_task(bound(fan_out_graph()).abatch([INPUT] * 5, BOUND))
     results = await drain(provider, running, 4)
@@ -111,7 +111,7 @@ async def test_a_batch_keeps_the_bound_over_all_its_items(provider: Provider, se
     assert provider.peak == 4
 
 
-async def test_results_as_completed_keep_the_bound_too(provider: Provider, settings: Settings) -> None:
+async def test_results_as_completed_keep_the_bound_too(provider: Simulator, settings: Settings) -> None:
     provider.gate = asyncio.Event()
 
     async def collect() -> list[int]:
@@ -122,7 +122,9 @@ async def test_results_as_completed_keep_the_bound_too(provider: Provider, setti
     assert provider.peak == 4
 
 
-async def test_in_our_own_process_an_inner_bound_holds_within_the_outer(provider: Provider, settings: Settings) -> None:
+async def test_in_our_own_process_an_inner_bound_holds_within_the_outer(
+    provider: Simulator, settings: Settings
+) -> None:
     with own_process(settings):
         provider.gate = asyncio.Event()
         running = asyncio.create_task(run(nested_graph(inner_bound=1), INPUT, config=BOUND, settings=settings))
@@ -130,9 +132,9 @@ async def test_in_our_own_process_an_inner_bound_holds_within_the_outer(provider
     assert provider.peak == 3
 
 
-async def test_a_bound_ends_with_its_run(provider: Provider, settings: Settings) -> None:
+async def test_a_bound_ends_with_its_run(provider: Simulator, settings: Settings) -> None:
     await run(fan_out_graph(), INPUT, config={"max_concurrency": 1}, settings=settings)
-    provider.peak = 0
+    provider.counters.peak = 0
     provider.gate = asyncio.Event()
     running = asyncio.create_task(run(fan_out_graph(), INPUT, settings=settings))
     await drain(provider, running, 3)

@@ -8,11 +8,11 @@ from plait.capabilities import require_tools
 from plait.errors import ModelUnavailable
 from plait.models import chat_model
 from plait.settings import Settings, from_env
-from tests.provider import Provider
+from plait.simulator import Simulator
 
 
 @pytest.fixture
-def settings(provider: Provider) -> Settings:
+def settings(provider: Simulator) -> Settings:
     return from_env({"OPENAI_BASE_URL": provider.base_url})
 
 
@@ -38,7 +38,7 @@ def test_models_that_call_tools_or_are_unknown_are_allowed(settings: Settings, n
     require_tools(name, settings=settings)
 
 
-def test_a_model_that_was_built_already_is_judged_the_same_way(provider: Provider, settings: Settings) -> None:
+def test_a_model_that_was_built_already_is_judged_the_same_way(provider: Simulator, settings: Settings) -> None:
     require_tools(chat_model("openai:gpt-4o", settings=settings))
     for name in ("local:smollm2-135m", "openai:text-embedding-3-small"):
         with pytest.raises(ModelUnavailable, match=f"{name.partition(':')[2]} ignores tools"):

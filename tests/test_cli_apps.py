@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 
+from plait.simulator import Simulator, running
 from tests.command import plait, started
-from tests.provider import Provider, running_provider
 
 APPS = Path(__file__).parent / "apps"
 
 
-def variables(provider: Provider) -> dict[str, str]:
+def variables(provider: Simulator) -> dict[str, str]:
     return {"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "sk-test"}
 
 
 @pytest.mark.parametrize("workflow", ["fan_async", "fan_sync"])
 def test_clients_of_a_nested_fan_out_never_exceed_max_concurrency(workflow: str, tmp_path: Path) -> None:
-    with running_provider() as provider:
+    with running() as provider:
         provider.close_gate()
         words = ["run", workflow, "n=4", "m=5", "--max-concurrency", "4", "--app", str(APPS / "nested_clients")]
-        with started(*words, "--json", cwd=tmp_path, env=variables(provider)) as running:
+        with started(*words, "--json", cwd=tmp_path, env=variables(provider)) as command:
             provider.wait_arrived(4)
             provider.open_gate()
-            out, err = running.communicate(timeout=60)
-        assert running.returncode == 0, err.decode()
+            out, err = command.communicate(timeout=60)
+        assert command.returncode == 0, err.decode()
         end = json.loads(out.decode().splitlines()[-1])
         assert len(end["outputs"]["answers"]) == 20
         assert end["usage"]["calls"] == 20

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from plait.simulator import Profile, running
 from plait.weights import WEIGHTS
 from tests.command import endpoint_env, on_terminal, plait, started, write_app
-from tests.provider import running_provider
 
 GREET = """
 from typing import Annotated, NotRequired, TypedDict
@@ -231,7 +231,7 @@ def test_pulling_weights_that_are_there_prints_their_place() -> None:
 
 
 def test_doctor_reaches_a_loopback_endpoint_and_never_prints_the_key() -> None:
-    with running_provider(require_key="sk-test") as server:
+    with running(Profile(require_key="sk-test")) as server:
         ended = plait("doctor", env=endpoint_env(server))
     assert "problem" not in ended.out, ended.out
     assert ended.code == 0
@@ -242,7 +242,7 @@ def test_doctor_reaches_a_loopback_endpoint_and_never_prints_the_key() -> None:
 
 def test_doctor_finds_a_refused_key_a_dead_endpoint_and_a_broken_workflow(tmp_path: Path) -> None:
     app = write_app(tmp_path / "app", greet=GREET, broken="raise ValueError('no')")
-    with running_provider(require_key="another") as server:
+    with running(Profile(require_key="another")) as server:
         refused = plait("doctor", "--json", "--app", str(app), env=endpoint_env(server))
     dead = plait("doctor", "--json", env=endpoint_env(server))
     assert refused.code == dead.code == 1

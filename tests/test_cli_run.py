@@ -14,19 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from plait.simulator import Behaviour, Profile, Simulator, running
 from tests.command import endpoint_env, on_terminal, plait, started, write_app
-from tests.provider import Behaviour, Provider, running_provider
 
 STORIES = 'topics:=["a forest", "a city"]'
 
 
 @pytest.fixture
-def server() -> Generator[Provider]:
-    with running_provider(answer=lambda body: f"Once upon a time: {body['messages'][-1]['content']}") as provider:
+def server() -> Generator[Simulator]:
+    with running(answer=lambda body: f"Once upon a time: {body['messages'][-1]['content']}") as provider:
         yield provider
 
 
-def test_a_piped_run_prints_only_the_result(server: Provider) -> None:
+def test_a_piped_run_prints_only_the_result(server: Simulator) -> None:
     ended = plait("run", "story", "topic=a magical forest", env=endpoint_env(server))
     assert ended.code == 0, ended.err
     assert ended.out.startswith("Once upon a time: ")
@@ -35,7 +35,7 @@ def test_a_piped_run_prints_only_the_result(server: Provider) -> None:
     assert "story: 1 call, 1 attempt, " in ended.err
 
 
-def test_json_lines_tell_every_event_and_end_with_the_outputs(server: Provider) -> None:
+def test_json_lines_tell_every_event_and_end_with_the_outputs(server: Simulator) -> None:
     ended = plait("run", "stories", STORIES, "--json", env=endpoint_env(server))
     events = [json.loads(line) for line in ended.out.splitlines()]
     assert {event["type"] for event in events} == {"token", "update", "usage", "end"}
@@ -48,7 +48,7 @@ def test_json_lines_tell_every_event_and_end_with_the_outputs(server: Provider) 
     assert end["usage"]["calls"] == 2
 
 
-def test_inputs_come_from_a_file_from_stdin_and_from_words_in_this_order(server: Provider, tmp_path: Path) -> None:
+def test_inputs_come_from_a_file_from_stdin_and_from_words_in_this_order(server: Simulator, tmp_path: Path) -> None:
     (tmp_path / "in.json").write_text('{"topic": "from the file", "words": 20}')
     (tmp_path / "topic.txt").write_text("from the text")
     env = endpoint_env(server)
@@ -62,7 +62,7 @@ def test_inputs_come_from_a_file_from_stdin_and_from_words_in_this_order(server:
     assert "30 words" in stdin.out
 
 
-def test_the_result_goes_to_a_file_and_keeps_its_mode(server: Provider, tmp_path: Path) -> None:
+def test_the_result_goes_to_a_file_and_keeps_its_mode(server: Simulator, tmp_path: Path) -> None:
     env = endpoint_env(server)
     folder = tmp_path / "results"
     folder.mkdir()
@@ -78,7 +78,7 @@ def test_the_result_goes_to_a_file_and_keeps_its_mode(server: Provider, tmp_path
     assert {path.name for path in folder.iterdir()} == {"out.json", "out.md"}
 
 
-def test_context_and_model_reach_the_workflow(server: Provider) -> None:
+def test_context_and_model_reach_the_workflow(server: Simulator) -> None:
     env = endpoint_env(server)
     plait("run", "story", "topic=x", "--model", "openai:other", env=env)
     assert server.requests[-1].body["model"] == "other"
@@ -87,7 +87,7 @@ def test_context_and_model_reach_the_workflow(server: Provider) -> None:
     assert "--model openai:a was not used: the workflow chose b itself" in ended.err
 
 
-def test_max_concurrency_bounds_the_requests_in_flight(server: Provider) -> None:
+def test_max_concurrency_bounds_the_requests_in_flight(server: Simulator) -> None:
     topics = json.dumps([f"topic {index}" for index in range(8)])
     ended = plait("run", "stories", f"topics:={topics}", "--max-concurrency", "2", env=endpoint_env(server))
     assert ended.code == 0
@@ -104,7 +104,7 @@ def test_what_nodes_print_stays_out_of_the_result(tmp_path: Path) -> None:
 # --- what goes wrong -----------------------------------------------------------------------------------
 
 
-def test_bad_inputs_are_told_one_line_each_before_any_call(server: Provider) -> None:
+def test_bad_inputs_are_told_one_line_each_before_any_call(server: Simulator) -> None:
     ended = plait("run", "story", "topic=", "words=many", "wrods=3", env=endpoint_env(server))
     assert ended.code == 2
     assert ended.out == ""
@@ -124,6 +124,13 @@ def test_bad_inputs_are_told_one_line_each_before_any_call(server: Provider) -> 
         (["run", "story", "topic=x", "--timeout", "0"], 2, "--timeout: expected seconds above 0"),
         (["run", "story", "topic=x", "--max-concurrency", "0"], 2, "--max-concurrency: expected 1 or more, found 0"),
         (["run", "story", "topic=x", "--max-concurrency", "x"], 2, "--max-concurrency: expected a whole number, found"),
+        (
+            ["run", "story", "topic=x", "--rpm", "0.5"],
+            2,
+            "--rpm: expected 1 or more a minute, found 0.5; for fewer use",
+        ),
+        (["run", "story", "topic=x", "--deadline", "soon"], 2, "--deadline: expected seconds, found 'soon'"),
+        (["run", "story", "topic=x", "--max-wait", "-1"], 2, "--max-wait: expected 0 or more seconds, found -1"),
         (["run", "story", "topic=x", "--timeout", "abc"], 2, "--timeout: expected seconds above 0, found 'abc'"),
         (["run", "story", "topic=x", "--model", ""], 2, "--model: expected endpoint:model, found ''"),
         (["run", "story", "topic=x", "--model", "openai:"], 2, "found 'openai:' with no model name"),
@@ -134,7 +141,7 @@ def test_bad_inputs_are_told_one_line_each_before_any_call(server: Provider) -> 
         (["run", "story", "topic=x", "--app", "/no/such/app"], 3, "/no/such/app: expected"),
     ],
 )
-def test_each_mistake_has_its_line_and_its_code(server: Provider, words: list[str], code: int, message: str) -> None:
+def test_each_mistake_has_its_line_and_its_code(server: Simulator, words: list[str], code: int, message: str) -> None:
     ended = plait(*words, env=endpoint_env(server))
     assert message in ended.err
     assert ended.err.startswith("plait: ")
@@ -157,7 +164,7 @@ def test_a_run_that_fails_without_a_call_says_nothing_of_usage(tmp_path: Path) -
 
 
 def test_a_refused_key_an_unknown_model_and_a_dead_endpoint_end_with_4(tmp_path: Path) -> None:
-    with running_provider(require_key="right", models=["known"]) as server:
+    with running(Profile(require_key="right", models=("known",))) as server:
         env = endpoint_env(server) | {"PLAIT_MODEL": "openai:known"}
         refused = plait("run", "story", "topic=x", "--output", str(tmp_path / "out"), env=env)
         unknown = plait("run", "story", "topic=x", "--model", "openai:other", env=env | {"OPENAI_API_KEY": "right"})
@@ -196,7 +203,7 @@ def test_a_broken_app_ends_with_3(tmp_path: Path) -> None:
     assert "RuntimeError: at import" in ended.err
 
 
-def test_a_timeout_ends_with_124_even_if_a_thread_hangs(server: Provider, tmp_path: Path) -> None:
+def test_a_timeout_ends_with_124_even_if_a_thread_hangs(server: Simulator, tmp_path: Path) -> None:
     server.close_gate()
     ended = plait("run", "story", "topic=x", "--timeout", "0.2", env=endpoint_env(server))
     assert ended.code == 124, ended.err
@@ -210,7 +217,7 @@ def test_a_timeout_ends_with_124_even_if_a_thread_hangs(server: Provider, tmp_pa
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_closes_the_calls_in_flight_and_says_so(
-    server: Provider, tmp_path: Path, number: signal.Signals, code: int
+    server: Simulator, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     server.close_gate()
     words = ["run", "stories", STORIES, "--output", str(tmp_path / "out.json")]
@@ -236,7 +243,7 @@ def test_ctrl_c_ends_a_run_whose_node_cannot_be_stopped(tmp_path: Path, source: 
     assert b"stopped: 0 calls in flight closed, 0 finished; nothing was written" in err
 
 
-def test_a_reader_that_goes_away_ends_the_run_quietly(server: Provider) -> None:
+def test_a_reader_that_goes_away_ends_the_run_quietly(server: Simulator) -> None:
     with started("run", "stories", STORIES, "--json", env=endpoint_env(server)) as process:
         assert process.stdout is not None
         process.stdout.close()
@@ -259,7 +266,7 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(server: Provider) -> None:
 # --- on a terminal -------------------------------------------------------------------------------------
 
 
-def test_concurrent_branches_are_drawn_in_panes_and_the_result_is_printed_once(server: Provider) -> None:
+def test_concurrent_branches_are_drawn_in_panes_and_the_result_is_printed_once(server: Simulator) -> None:
     with on_terminal("run", "stories", STORIES, env=endpoint_env(server)) as terminal:
         hold = _hold_streams(server)
         terminal.read_until("─ a forest ─", "─ a city ─", "Once upon")
@@ -273,7 +280,7 @@ def test_concurrent_branches_are_drawn_in_panes_and_the_result_is_printed_once(s
     assert "stories: 2 calls" in result
 
 
-def test_one_branch_is_plain_text_and_not_repeated(server: Provider) -> None:
+def test_one_branch_is_plain_text_and_not_repeated(server: Simulator) -> None:
     with on_terminal("run", "story", "topic=x", env=endpoint_env(server)) as terminal:
         shown = terminal.read_to_end()
     left = shown[shown.rindex("\x1b[?25h") :]
@@ -281,7 +288,7 @@ def test_one_branch_is_plain_text_and_not_repeated(server: Provider) -> None:
     assert "╭" not in shown
 
 
-def test_a_narrow_terminal_is_not_overrun(server: Provider) -> None:
+def test_a_narrow_terminal_is_not_overrun(server: Simulator) -> None:
     with on_terminal("run", "stories", STORIES, size=(40, 15), env=endpoint_env(server)) as terminal:
         hold = _hold_streams(server)
         terminal.read_until("─ a forest ─", "─ a city ─", "Once upon")
@@ -292,7 +299,7 @@ def test_a_narrow_terminal_is_not_overrun(server: Provider) -> None:
     assert max(line.count("─") + 2 for line in frames) <= 40
 
 
-def test_a_dumb_terminal_gets_no_control_codes(server: Provider) -> None:
+def test_a_dumb_terminal_gets_no_control_codes(server: Simulator) -> None:
     with on_terminal("run", "stories", STORIES, env=endpoint_env(server) | {"TERM": "dumb"}) as terminal:
         hold = _hold_streams(server)
         shown = terminal.read_until("(several branches write at once")
@@ -303,14 +310,14 @@ def test_a_dumb_terminal_gets_no_control_codes(server: Provider) -> None:
     assert "a forest" in shown
 
 
-def test_no_color_means_no_colours(server: Provider) -> None:
+def test_no_color_means_no_colours(server: Simulator) -> None:
     with on_terminal("run", "stories", STORIES, env=endpoint_env(server) | {"NO_COLOR": "1"}) as terminal:
         terminal.read_to_end()
     assert b"Once upon" in terminal.raw
     assert not re.search(rb"\x1b\[([0-9;]*;)?3[0-9]m", terminal.raw)
 
 
-def test_ctrl_c_on_a_terminal_shows_the_cursor_again(server: Provider) -> None:
+def test_ctrl_c_on_a_terminal_shows_the_cursor_again(server: Simulator) -> None:
     with on_terminal("run", "stories", STORIES, env=endpoint_env(server)) as terminal:
         _hold_streams(server)
         terminal.read_until("Once upon")
@@ -321,7 +328,7 @@ def test_ctrl_c_on_a_terminal_shows_the_cursor_again(server: Provider) -> None:
     assert "stopped: 2 calls in flight closed" in shown
 
 
-def _hold_streams(server: Provider) -> asyncio.Event:
+def _hold_streams(server: Simulator) -> asyncio.Event:
     """From now on every answer stops after a few words; `server.release` what is returned."""
     hold = asyncio.Event()
     server.behave = lambda body, index: Behaviour(hold=hold, hold_after_chunks=3)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,8 +21,8 @@ import pytest
 
 from plait.app import find_app
 from plait.settings import from_env
-from tests.command import plait
-from tests.provider import running_provider
+from plait.simulator import running
+from tests.command import PATIENCE_S, plait, started
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -67,6 +68,12 @@ def shell(command: str, folder: Path, base_url: str) -> None:
     """Run a documented command; what it is piped into is the reader's own."""
     words = shlex.split(command.partition(" | ")[0])
     match words[0]:
+        case "plait" if words[1] == "simulate":  # it serves until it is stopped
+            with started(*words[1:], "--port", "0", cwd=folder) as serving:
+                assert serving.stdout is not None
+                assert b"http://127.0.0.1:" in serving.stdout.readline(), command
+                serving.send_signal(signal.SIGINT)
+                assert serving.wait(PATIENCE_S) == 130, command
         case "plait":
             done = plait(*words[1:], cwd=folder, env=environment(base_url))
             allowed = {0, 1} if words[1] == "doctor" else {0}  # this machine may lack something
@@ -87,7 +94,7 @@ def test_documented_commands_run(page: Path, tmp_path: Path) -> None:
     (tmp_path / "articles").mkdir()
     (tmp_path / "articles" / "bread.md").write_text("Yeast turns sugar into gas, and the gas lifts the dough.")
     (tmp_path / "topics.json").write_text('{"topics": ["a cat", "a dog"]}')
-    with running_provider() as provider:
+    with running() as provider:
         for block in blocks(page):
             if block.title:
                 (tmp_path / block.title).write_text(block.text)
@@ -106,7 +113,7 @@ def test_documented_code_runs(page: Path, tmp_path: Path) -> None:
     code = [block.text for block in blocks(page) if block.language == "python" and not block.title]
     if not code:
         return
-    with running_provider() as provider:
+    with running() as provider:
         done = subprocess.run(
             [sys.executable, "-c", RUN_PAGE],
             check=False,

@@ -14,7 +14,7 @@ import openai
 from langgraph.graph import END, START, StateGraph
 
 from plait import models, runs, settings
-from tests.provider import Provider, running_provider
+from plait.simulator import Simulator, running
 
 HOST = """
 import asyncio, json, logging, os, signal, sys, threading, types, warnings
@@ -131,7 +131,7 @@ main()
 """
 
 
-def host(script: str, provider: Provider, folder: Path) -> dict[str, Any]:
+def host(script: str, provider: Simulator, folder: Path) -> dict[str, Any]:
     """Run a host process in a folder of its own; returns what it found changed."""
     env = os.environ | {
         "OPENAI_BASE_URL": provider.base_url,
@@ -154,7 +154,7 @@ def host(script: str, provider: Provider, folder: Path) -> dict[str, Any]:
 
 
 def test_a_host_that_runs_its_own_graph_finds_everything_as_it_was(tmp_path: Path) -> None:
-    with running_provider() as provider:
+    with running() as provider:
         report = host(HOST + GRAPH, provider, tmp_path)
     assert report == {
         "by import": [],
@@ -171,7 +171,7 @@ def test_a_host_that_runs_its_own_graph_finds_everything_as_it_was(tmp_path: Pat
 
 
 def test_a_host_that_runs_a_bundled_workflow_gains_at_most_a_way_to_import_it(tmp_path: Path) -> None:
-    with running_provider() as provider:
+    with running() as provider:
         report = host(HOST + BY_NAME, provider, tmp_path)
     assert (report["by import"], report["during use"], report["by use"]) == ([], [], [])
     assert report["status"] == "success"
@@ -186,7 +186,7 @@ class State(TypedDict):
     answer: str
 
 
-async def test_the_hosts_own_clients_are_not_gated_by_a_run_beside_them(provider: Provider) -> None:
+async def test_the_hosts_own_clients_are_not_gated_by_a_run_beside_them(provider: Simulator) -> None:
     ours = settings.from_env(
         {"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "sk-test", "PLAIT_MAX_CONCURRENCY": "1"}
     )
@@ -222,7 +222,7 @@ print(len(asyncio.run(main())))
 
 
 def test_first_runs_of_a_process_may_be_concurrent(tmp_path: Path) -> None:
-    with running_provider() as provider:
+    with running() as provider:
         variables = {"OPENAI_BASE_URL": provider.base_url, "PLAIT_MODEL": "openai:m"}
         for _ in range(2):
             done = subprocess.run(

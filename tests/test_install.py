@@ -7,7 +7,6 @@ import functools
 import socket
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from queue import SimpleQueue
 from typing import Any
 
 import anthropic
@@ -20,41 +19,27 @@ from langchain_openai import ChatOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from plait.errors import BlockingCall
-from plait.flow.clock import SystemClock
 from plait.flow.gate import Gate
 from plait.flow.install import install
 from plait.flow.transport import FlowTransport
 from plait.settings import Settings
-from tests.provider import Behaviour, Provider, running_provider
+from plait.simulator import Behaviour, Simulator, running
+from tests.clocks import FakeClock
 
 QUESTION = "how are you"
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": QUESTION}]
 BODY = {"model": "m", "messages": MESSAGES}
 
-Ask = Callable[[Provider], Awaitable[object]]
-
-
-class NoWaits(SystemClock):
-    """A clock on which waits are over at once, and are remembered."""
-
-    def __init__(self) -> None:
-        self.waits: list[float] = []
-
-    def uniform(self, upper: float) -> float:
-        return upper
-
-    async def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        await asyncio.sleep(0)
-
-    def wait(self, wakeups: SimpleQueue[None], seconds: float) -> None:
-        self.waits.append(seconds)
+Ask = Callable[[Simulator], Awaitable[object]]
 
 
 @contextmanager
-def installed(*, max_concurrency: int | None = None, max_attempts: int = 3) -> Generator[tuple[Gate, NoWaits]]:
-    clock = NoWaits()
-    gate = Gate(Settings(max_concurrency=max_concurrency, max_attempts=max_attempts), clock=clock)
+def installed(
+    *, max_concurrency: int | None = None, max_attempts: int = 3, deadline_s: float = 600.0
+) -> Generator[tuple[Gate, FakeClock]]:
+    clock = FakeClock()
+    settings = Settings(max_concurrency=max_concurrency, max_attempts=max_attempts, deadline_s=deadline_s)
+    gate = Gate(settings, clock=clock)
     with install(gate):
         yield gate, clock
 
@@ -62,75 +47,75 @@ def installed(*, max_concurrency: int | None = None, max_attempts: int = 3) -> G
 # --- the clients, each as its documentation shows it: default retries, default transports ----------
 
 
-def _openai(provider: Provider, http_client: httpx2.AsyncClient | None = None) -> openai.AsyncOpenAI:
+def _openai(provider: Simulator, http_client: httpx2.AsyncClient | None = None) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=provider.base_url, api_key="sk-test", http_client=http_client)
 
 
-def _chat_openai(provider: Provider) -> ChatOpenAI:
+def _chat_openai(provider: Simulator) -> ChatOpenAI:
     return ChatOpenAI(model="m", base_url=provider.base_url, api_key=lambda: "sk-test")
 
 
-async def async_openai(provider: Provider) -> object:
+async def async_openai(provider: Simulator) -> object:
     return await _openai(provider).chat.completions.create(model="m", messages=MESSAGES)
 
 
-async def async_openai_streaming(provider: Provider) -> object:
+async def async_openai_streaming(provider: Simulator) -> object:
     stream = await _openai(provider).chat.completions.create(model="m", messages=MESSAGES, stream=True)
     return [chunk async for chunk in stream]
 
 
-async def async_openai_over_aiohttp(provider: Provider) -> object:
+async def async_openai_over_aiohttp(provider: Simulator) -> object:
     async with openai.DefaultAioHttpClient() as http_client:
         return await _openai(provider, http_client).chat.completions.create(model="m", messages=MESSAGES)
 
 
-async def async_openai_responses(provider: Provider) -> object:
+async def async_openai_responses(provider: Simulator) -> object:
     return await _openai(provider).responses.create(model="m", input=QUESTION)
 
 
-async def async_openai_embeddings(provider: Provider) -> object:
+async def async_openai_embeddings(provider: Simulator) -> object:
     return await _openai(provider).embeddings.create(model="m", input=QUESTION)
 
 
-async def openai_in_a_thread(provider: Provider) -> object:
+async def openai_in_a_thread(provider: Simulator) -> object:
     client = openai.OpenAI(base_url=provider.base_url, api_key="sk-test")
     return await asyncio.to_thread(client.chat.completions.create, model="m", messages=MESSAGES)
 
 
-async def chat_openai(provider: Provider) -> object:
+async def chat_openai(provider: Simulator) -> object:
     return await _chat_openai(provider).ainvoke(QUESTION)
 
 
-async def chat_openai_streaming(provider: Provider) -> object:
+async def chat_openai_streaming(provider: Simulator) -> object:
     return [chunk async for chunk in _chat_openai(provider).astream(QUESTION)]
 
 
-async def chat_openai_in_a_thread(provider: Provider) -> object:
+async def chat_openai_in_a_thread(provider: Simulator) -> object:
     return await asyncio.to_thread(_chat_openai(provider).invoke, QUESTION)
 
 
-async def async_anthropic(provider: Provider) -> object:
+async def async_anthropic(provider: Simulator) -> object:
     client = anthropic.AsyncAnthropic(base_url=provider.origin, api_key="sk-test")
     return await client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": QUESTION}])
 
 
-async def anthropic_in_a_thread(provider: Provider) -> object:
+async def anthropic_in_a_thread(provider: Simulator) -> object:
     client = anthropic.Anthropic(base_url=provider.origin, api_key="sk-test")
     ask = functools.partial(client.messages.create, model="m", max_tokens=9)
     return await asyncio.to_thread(ask, messages=[{"role": "user", "content": QUESTION}])
 
 
-async def legacy_httpx(provider: Provider) -> object:
+async def legacy_httpx(provider: Simulator) -> object:
     async with httpx.AsyncClient() as client:
         return (await client.post(f"{provider.base_url}/chat/completions", json=BODY)).raise_for_status()
 
 
-async def legacy_httpx_in_a_thread(provider: Provider) -> object:
+async def legacy_httpx_in_a_thread(provider: Simulator) -> object:
     reply = await asyncio.to_thread(httpx.post, f"{provider.base_url}/chat/completions", json=BODY)
     return reply.raise_for_status()
 
 
-async def mounted_transport(provider: Provider) -> object:
+async def mounted_transport(provider: Simulator) -> object:
     mounts = {"http://": httpx2.AsyncHTTPTransport()}
     async with httpx2.AsyncClient(mounts=mounts) as client:
         return await _openai(provider, client).chat.completions.create(model="m", messages=MESSAGES)
@@ -147,7 +132,7 @@ class _Wrapping(httpx2.AsyncBaseTransport):
         await self.inner.aclose()
 
 
-async def wrapping_transport(provider: Provider) -> object:
+async def wrapping_transport(provider: Simulator) -> object:
     async with httpx2.AsyncClient(transport=_Wrapping()) as client:
         return await _openai(provider, client).chat.completions.create(model="m", messages=MESSAGES)
 
@@ -177,7 +162,7 @@ def by_name(asks: list[Ask]) -> pytest.MarkDecorator:
 # --- bounds ----------------------------------------------------------------------------------------
 
 
-async def hold_the_line(provider: Provider, asks: list[Ask], limit: int) -> None:
+async def hold_the_line(provider: Simulator, asks: list[Ask], limit: int) -> None:
     """Make all calls at once against a server that answers nobody, until as many as may have come in."""
     provider.close_gate()
     async with asyncio.TaskGroup() as group:
@@ -193,19 +178,19 @@ async def hold_the_line(provider: Provider, asks: list[Ask], limit: int) -> None
 
 
 @by_name(CLIENTS)
-async def test_no_client_exceeds_the_limit_of_the_process(provider: Provider, ask: Ask) -> None:
+async def test_no_client_exceeds_the_limit_of_the_process(provider: Simulator, ask: Ask) -> None:
     with installed(max_concurrency=3) as (gate, _):
         await hold_the_line(provider, [ask] * 9, 3)
     assert gate.process is not None
     assert (gate.process.in_flight, gate.unscoped_calls) == (0, 9)
 
 
-async def test_all_clients_together_do_not_exceed_the_limit_of_the_process(provider: Provider) -> None:
+async def test_all_clients_together_do_not_exceed_the_limit_of_the_process(provider: Simulator) -> None:
     with installed(max_concurrency=3):
         await hold_the_line(provider, CLIENTS * 2, 3)
 
 
-async def test_a_request_that_passes_two_gated_transports_is_gated_once(provider: Provider) -> None:
+async def test_a_request_that_passes_two_gated_transports_is_gated_once(provider: Simulator) -> None:
     """With one permit, taking it twice would wait for ever."""
     with installed(max_concurrency=1) as (gate, _):
         transport = FlowTransport(httpx2.AsyncHTTPTransport(), gate)
@@ -214,7 +199,7 @@ async def test_a_request_that_passes_two_gated_transports_is_gated_once(provider
     assert gate.unscoped_calls == 1
 
 
-async def test_a_stream_holds_its_permit_until_it_ends(provider: Provider) -> None:
+async def test_a_stream_holds_its_permit_until_it_ends(provider: Simulator) -> None:
     finish = asyncio.Event()
     provider.script(Behaviour(hold=finish, hold_after_chunks=2))
     with installed(max_concurrency=1):
@@ -231,7 +216,7 @@ async def test_a_stream_holds_its_permit_until_it_ends(provider: Provider) -> No
     assert provider.peak == 1
 
 
-async def test_a_stream_that_is_closed_gives_its_permit_back(provider: Provider) -> None:
+async def test_a_stream_that_is_closed_gives_its_permit_back(provider: Simulator) -> None:
     provider.script(Behaviour(hold=asyncio.Event(), hold_after_chunks=2))
     with installed(max_concurrency=1):
         stream = await _openai(provider).chat.completions.create(model="m", messages=MESSAGES, stream=True)
@@ -240,7 +225,7 @@ async def test_a_stream_that_is_closed_gives_its_permit_back(provider: Provider)
         await async_openai(provider)
 
 
-async def test_a_cancelled_call_leaves_the_queue_or_gives_its_permit_back(provider: Provider) -> None:
+async def test_a_cancelled_call_leaves_the_queue_or_gives_its_permit_back(provider: Simulator) -> None:
     provider.close_gate()
     with installed(max_concurrency=1) as (gate, _):
         calls = [asyncio.create_task(async_openai(provider)) for _ in range(3)]
@@ -255,7 +240,7 @@ async def test_a_cancelled_call_leaves_the_queue_or_gives_its_permit_back(provid
     assert len(provider.requests) == 2
 
 
-async def test_requests_that_are_no_model_calls_pass_untouched(provider: Provider) -> None:
+async def test_requests_that_are_no_model_calls_pass_untouched(provider: Simulator) -> None:
     with installed(max_concurrency=1) as (gate, _):
         await _openai(provider).models.list()
     assert gate.unscoped_calls == 0
@@ -265,10 +250,10 @@ async def test_requests_that_are_no_model_calls_pass_untouched(provider: Provide
 
 
 @by_name(SDKS)
-async def test_refusals_are_retried_by_us_alone_and_retry_after_is_obeyed(provider: Provider, ask: Ask) -> None:
+async def test_refusals_are_retried_by_us_alone_and_retry_after_is_obeyed(provider: Simulator, ask: Ask) -> None:
     provider.behave = lambda body, index: Behaviour(status=429, headers={"retry-after": "7"})
     with (
-        installed(max_attempts=3) as (_, clock),
+        installed(deadline_s=20.0) as (_, clock),
         pytest.raises((openai.RateLimitError, anthropic.RateLimitError)),
     ):
         await ask(provider)
@@ -277,7 +262,7 @@ async def test_refusals_are_retried_by_us_alone_and_retry_after_is_obeyed(provid
 
 
 @by_name(SDKS)
-async def test_a_refusal_that_passes_is_never_seen_by_the_client(provider: Provider, ask: Ask) -> None:
+async def test_a_refusal_that_passes_is_never_seen_by_the_client(provider: Simulator, ask: Ask) -> None:
     provider.script(Behaviour(status=503), Behaviour(status=429, headers={"retry-after-ms": "250"}))
     with installed(max_attempts=3) as (_, clock):
         await ask(provider)
@@ -286,7 +271,7 @@ async def test_a_refusal_that_passes_is_never_seen_by_the_client(provider: Provi
 
 
 @by_name(CLIENTS)
-async def test_wrong_requests_are_sent_once(provider: Provider, ask: Ask) -> None:
+async def test_wrong_requests_are_sent_once(provider: Simulator, ask: Ask) -> None:
     provider.behave = lambda body, index: Behaviour(status=400)
     refused = (openai.BadRequestError, anthropic.BadRequestError, httpx.HTTPStatusError)
     with installed(), pytest.raises(refused):
@@ -295,7 +280,7 @@ async def test_wrong_requests_are_sent_once(provider: Provider, ask: Ask) -> Non
 
 
 @by_name(SDKS)
-async def test_connections_that_break_are_retried_by_us_alone(provider: Provider, ask: Ask) -> None:
+async def test_connections_that_break_are_retried_by_us_alone(provider: Simulator, ask: Ask) -> None:
     provider.behave = lambda body, index: Behaviour(reset_before_headers=True)
     with (
         installed(max_attempts=3) as (_, clock),
@@ -309,7 +294,7 @@ async def test_connections_that_break_are_retried_by_us_alone(provider: Provider
 @by_name(SDKS)
 async def test_an_endpoint_that_is_down_is_reported_after_our_attempts(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        nobody = Provider()
+        nobody = Simulator()
         nobody._port = listener.getsockname()[1]
     with (
         installed(max_attempts=2) as (gate, clock),
@@ -319,7 +304,7 @@ async def test_an_endpoint_that_is_down_is_reported_after_our_attempts(ask: Ask)
     assert (gate.unscoped_calls, len(clock.waits)) == (1, 1)
 
 
-async def test_answers_that_are_cut_short_are_asked_for_again(provider: Provider) -> None:
+async def test_answers_that_are_cut_short_are_asked_for_again(provider: Simulator) -> None:
     provider.script(Behaviour(truncate_json=True), Behaviour(), Behaviour(cut_after_chunks=0))
     with installed():
         await async_openai(provider)
@@ -327,7 +312,7 @@ async def test_answers_that_are_cut_short_are_asked_for_again(provider: Provider
     assert len(provider.requests) == 4
 
 
-async def test_a_stream_cut_after_its_first_token_is_an_error_and_not_repeated(provider: Provider) -> None:
+async def test_a_stream_cut_after_its_first_token_is_an_error_and_not_repeated(provider: Simulator) -> None:
     provider.behave = lambda body, index: Behaviour(cut_after_chunks=2)
     with installed() as (gate, _):
         stream = await _openai(provider).chat.completions.create(model="m", messages=MESSAGES, stream=True)
@@ -344,7 +329,7 @@ async def test_a_sync_call_on_the_loops_thread_takes_a_free_permit_or_fails_at_o
     no_blocking_calls: BlockBuster,
 ) -> None:
     no_blocking_calls.deactivate()
-    with running_provider() as provider, installed(max_concurrency=1) as (gate, _):
+    with running() as provider, installed(max_concurrency=1) as (gate, _):
         model = _chat_openai(provider)
         assert model.invoke(QUESTION).text == f"Answer to: {QUESTION}"
         provider.close_gate()

@@ -20,15 +20,15 @@ from plait.local_model import SLOTS
 from plait.local_transport import LOCAL_BASE_URL
 from plait.models import chat_model, describe_models
 from plait.settings import Settings, from_env
+from plait.simulator import Behaviour, Simulator, running
 from plait.weights import find
-from tests.provider import Behaviour, Provider, running_provider
 
 
-def settings_of(provider: Provider, **variables: str) -> Settings:
+def settings_of(provider: Simulator, **variables: str) -> Settings:
     return from_env({"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "sk-1", **variables})
 
 
-async def test_streamed_answers_report_their_usage(provider: Provider) -> None:
+async def test_streamed_answers_report_their_usage(provider: Simulator) -> None:
     model = chat_model("openai:m", settings=settings_of(provider))
     chunks = [chunk async for chunk in model.astream("one two")]
     usage = next(chunk.usage_metadata for chunk in chunks if chunk.usage_metadata)
@@ -37,7 +37,7 @@ async def test_streamed_answers_report_their_usage(provider: Provider) -> None:
     assert provider.requests[0].headers["authorization"] == "Bearer sk-1"
 
 
-async def test_equal_calls_share_a_model_and_its_connections(provider: Provider) -> None:
+async def test_equal_calls_share_a_model_and_its_connections(provider: Simulator) -> None:
     settings = settings_of(provider)
     first = chat_model("openai:m", settings=settings)
     assert chat_model("openai:m", settings=settings_of(provider)) is first
@@ -49,14 +49,14 @@ async def test_equal_calls_share_a_model_and_its_connections(provider: Provider)
 
 
 def test_one_model_serves_threads_and_loops_that_come_and_go() -> None:
-    with running_provider() as provider:
+    with running() as provider:
         model = chat_model("openai:m", settings=settings_of(provider))
         for _ in range(2):
             assert asyncio.run(model.ainvoke("hi")).text == "Answer to: hi"
         assert model.invoke("hi").text == "Answer to: hi"
 
 
-async def test_named_endpoints_send_their_key_and_headers(provider: Provider) -> None:
+async def test_named_endpoints_send_their_key_and_headers(provider: Simulator) -> None:
     section = {
         "endpoints": {
             "paradigm": {
@@ -115,7 +115,7 @@ def test_configured_models_are_described_without_their_keys() -> None:
     assert "sk-9" not in repr(found)
 
 
-async def test_an_endpoint_that_rejects_stream_options_still_streams(provider: Provider) -> None:
+async def test_an_endpoint_that_rejects_stream_options_still_streams(provider: Simulator) -> None:
     provider.behave = lambda body, index: Behaviour(reject_stream_options=True)
     model = chat_model("openai:m", settings=settings_of(provider))
     for _ in range(2):

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.provider import Provider, running_provider
+from plait.simulator import Simulator, running
 
 KERNEL = "plait-tests"
 
@@ -63,7 +63,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return KERNEL
 
 
-def printed(cells: list[str], provider: Provider, *, kernel: str, folder: Path) -> list[list[object]]:
+def printed(cells: list[str], provider: Simulator, *, kernel: str, folder: Path) -> list[list[object]]:
     """Execute the cells in a kernel started in `folder`; returns the JSON lines that each printed."""
     environ = {"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "sk-test", "PLAIT_MODEL": "openai:m"}
     first = f"import os\nos.environ.update({environ!r})"
@@ -79,7 +79,7 @@ def printed(cells: list[str], provider: Provider, *, kernel: str, folder: Path) 
 
 
 def test_a_notebook_runs_and_streams_workflows_in_its_running_loop(kernel: str, tmp_path: Path) -> None:
-    with running_provider() as provider:
+    with running() as provider:
         cells = [IMPORT, RUN, STREAM, CONCURRENTLY, STOPPED]
         imported, run, streamed, concurrent, stopped = printed(cells, provider, kernel=kernel, folder=tmp_path)
     assert imported == []

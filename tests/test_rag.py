@@ -13,8 +13,8 @@ import plait
 from plait.errors import InputError, PlaitError
 from plait.events import CustomEvent, TokenEvent, UpdateEvent
 from plait.settings import Settings, from_env
+from plait.simulator import Behaviour, Simulator
 from plait.weights import find
-from tests.provider import Behaviour, Provider
 from tests.searxng import Searxng, page
 from tests.test_search_documents import needs_embed
 
@@ -22,7 +22,7 @@ QUESTION = "Why does bread rise?"
 
 
 @pytest.fixture
-async def settings(provider: Provider) -> Settings:
+async def settings(provider: Simulator) -> Settings:
     return from_env({"OPENAI_BASE_URL": provider.base_url}).override(model="openai:m", max_attempts=2)
 
 
@@ -41,7 +41,7 @@ async def ask(folder: Path, settings: Settings, *, question: str = QUESTION, **c
     return outputs
 
 
-async def test_the_answer_cites_documents_and_web_pages(provider: Provider, settings: Settings, folder: Path) -> None:
+async def test_the_answer_cites_documents_and_web_pages(provider: Simulator, settings: Settings, folder: Path) -> None:
     provider.answer = lambda body: "Yeast makes gas [1], as page 7 says [2]."
     async with Searxng([page(7)]) as searxng:
         outputs = await ask(folder, settings, searxng_url=searxng.url)
@@ -67,7 +67,7 @@ async def test_the_answer_cites_documents_and_web_pages(provider: Provider, sett
     )
 
 
-async def test_both_searches_run_at_the_same_time(provider: Provider, settings: Settings, folder: Path) -> None:
+async def test_both_searches_run_at_the_same_time(provider: Simulator, settings: Settings, folder: Path) -> None:
     threads = anyio.to_thread.current_default_thread_limiter()
     borrowers = [object() for _ in range(int(threads.total_tokens))]
     for borrower in borrowers:  # documents are read in threads: now they cannot be
@@ -95,7 +95,7 @@ async def test_both_searches_run_at_the_same_time(provider: Provider, settings: 
     assert ended == ["search_documents", "search_web", "answer"]
 
 
-async def test_the_answer_streams_under_its_label(provider: Provider, settings: Settings, folder: Path) -> None:
+async def test_the_answer_streams_under_its_label(provider: Simulator, settings: Settings, folder: Path) -> None:
     inputs = {"question": QUESTION, "path": [str(folder / "bread.md")], "top_k": 1}
     events = [event async for event in plait.stream("rag", inputs, settings=settings)]
     tokens = [event for event in events if isinstance(event, TokenEvent)]
@@ -111,7 +111,7 @@ async def test_the_answer_streams_under_its_label(provider: Provider, settings: 
     ],
 )
 async def test_citations_that_lead_nowhere_are_noted(
-    provider: Provider, settings: Settings, folder: Path, answer: str, note: str
+    provider: Simulator, settings: Settings, folder: Path, answer: str, note: str
 ) -> None:
     provider.answer = lambda body: answer
     outputs = await ask(folder, settings)
@@ -120,7 +120,7 @@ async def test_citations_that_lead_nowhere_are_noted(
 
 
 async def test_a_web_search_that_is_not_configured_is_noted(
-    provider: Provider, settings: Settings, folder: Path
+    provider: Simulator, settings: Settings, folder: Path
 ) -> None:
     provider.answer = lambda body: "Yeast [1]."
     [note] = (await ask(folder, settings))["notes"]
@@ -138,7 +138,7 @@ async def test_a_web_search_that_is_not_configured_is_noted(
     ],
 )
 async def test_a_web_search_that_fails_leaves_the_documents(
-    provider: Provider, settings: Settings, folder: Path, searxng: type[Searxng], words: str
+    provider: Simulator, settings: Settings, folder: Path, searxng: type[Searxng], words: str
 ) -> None:
     provider.answer = lambda body: "Yeast [1]."
     async with searxng() as server:
@@ -150,14 +150,16 @@ async def test_a_web_search_that_fails_leaves_the_documents(
     assert words in note
 
 
-async def test_nothing_found_is_said_without_a_model_call(provider: Provider, settings: Settings, folder: Path) -> None:
+async def test_nothing_found_is_said_without_a_model_call(
+    provider: Simulator, settings: Settings, folder: Path
+) -> None:
     outputs = await ask(folder, settings, question="submarines?")
     assert "No source was found" in outputs["answer"]
     assert outputs["sources"] == []
     assert provider.requests == []
 
 
-async def test_the_prompt_can_be_replaced(provider: Provider, settings: Settings, folder: Path) -> None:
+async def test_the_prompt_can_be_replaced(provider: Simulator, settings: Settings, folder: Path) -> None:
     await ask(folder, settings, prompt="Answer in {Latin}.")
     messages = provider.requests[0].body["messages"]
     assert messages[0]["content"] == "Answer in {Latin}."
@@ -165,7 +167,7 @@ async def test_the_prompt_can_be_replaced(provider: Provider, settings: Settings
 
 
 async def test_a_model_that_says_nothing_is_asked_twice_and_then_named(
-    provider: Provider, settings: Settings, folder: Path
+    provider: Simulator, settings: Settings, folder: Path
 ) -> None:
     provider.answer = lambda body: " "
     with pytest.raises(PlaitError, match="found nothing"):
@@ -173,7 +175,7 @@ async def test_a_model_that_says_nothing_is_asked_twice_and_then_named(
     assert len(provider.requests) == 2
 
 
-async def test_a_failing_model_fails_the_run(provider: Provider, settings: Settings, folder: Path) -> None:
+async def test_a_failing_model_fails_the_run(provider: Simulator, settings: Settings, folder: Path) -> None:
     provider.behave = lambda body, index: Behaviour(status=400)
     with pytest.raises(PlaitError):
         await ask(folder, settings)
@@ -190,7 +192,7 @@ async def test_a_failing_model_fails_the_run(provider: Provider, settings: Setti
     ],
 )
 async def test_bad_input_is_refused_before_any_model_call(
-    provider: Provider, settings: Settings, folder: Path, inputs: dict[str, object], words: str
+    provider: Simulator, settings: Settings, folder: Path, inputs: dict[str, object], words: str
 ) -> None:
     (folder / "empty").mkdir()
     given = {"question": QUESTION, "path": str(folder)} | inputs

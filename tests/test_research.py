@@ -15,7 +15,7 @@ from chains.structured_answer import UnusableAnswer
 from plait.errors import CallRefused, InputError, ModelUnavailable, PlaitError
 from plait.events import EndEvent, TokenEvent, UpdateEvent
 from plait.settings import Settings, from_env
-from tests.provider import Behaviour, Body, Provider
+from plait.simulator import Behaviour, Body, Simulator
 
 QUESTIONS = ["Why is there a tide?", "When is it high?", "Who uses it?"]
 APPROVAL = '{"approved": true}'
@@ -47,13 +47,13 @@ def kind_of(body: Body) -> str:
 
 
 @pytest.fixture
-def authors(provider: Provider) -> Authors:
+def authors(provider: Simulator) -> Authors:
     provider.answer = authors = Authors()
     return authors
 
 
 @pytest.fixture
-def settings(provider: Provider) -> Settings:
+def settings(provider: Simulator) -> Settings:
     return from_env({"OPENAI_BASE_URL": provider.base_url}).override(model="openai:m", max_attempts=1)
 
 
@@ -64,12 +64,12 @@ async def research(
     return result.outputs
 
 
-def requests_of(provider: Provider, kind: str) -> Sequence[Body]:
+def requests_of(provider: Simulator, kind: str) -> Sequence[Body]:
     return [request.body for request in provider.requests if kind_of(request.body) == kind]
 
 
 async def test_researchers_work_at_the_same_time_and_the_report_cites_what_they_found(
-    provider: Provider, settings: Settings, authors: Authors, tmp_path: Path
+    provider: Simulator, settings: Settings, authors: Authors, tmp_path: Path
 ) -> None:
     (tmp_path / "moon.md").write_text("The moon pulls the tide.")
     held = asyncio.Event()
@@ -112,7 +112,7 @@ async def test_tokens_carry_the_question_and_the_report_and_no_json(settings: Se
 
 
 async def test_a_failed_researcher_stands_beside_the_others(
-    provider: Provider, settings: Settings, authors: Authors
+    provider: Simulator, settings: Settings, authors: Authors
 ) -> None:
     broken = Behaviour(status=400, error={"message": "no idea", "type": "x", "code": None})
     provider.behave = lambda body, index: broken if QUESTIONS[1] in str(body["messages"][1]["content"][:40]) else None
@@ -124,7 +124,7 @@ async def test_a_failed_researcher_stands_beside_the_others(
 
 
 async def test_the_report_waits_for_those_who_still_work_when_one_has_failed(
-    provider: Provider, settings: Settings, authors: Authors
+    provider: Simulator, settings: Settings, authors: Authors
 ) -> None:
     held, broken = asyncio.Event(), Behaviour(status=400)
 
@@ -145,7 +145,9 @@ async def test_the_report_waits_for_those_who_still_work_when_one_has_failed(
     assert authors.asked.count("report") == 1
 
 
-async def test_without_any_finding_there_is_no_report(provider: Provider, settings: Settings, authors: Authors) -> None:
+async def test_without_any_finding_there_is_no_report(
+    provider: Simulator, settings: Settings, authors: Authors
+) -> None:
     broken = Behaviour(status=400, error={"message": "no idea", "type": "x", "code": None})
     provider.behave = lambda body, index: broken if kind_of(body) == "research" else None
     with pytest.raises(PlaitError, match=r"one of 3 researchers, found none.*no idea"):
@@ -153,7 +155,7 @@ async def test_without_any_finding_there_is_no_report(provider: Provider, settin
     assert requests_of(provider, "report") == []
 
 
-async def test_a_refused_key_ends_it_at_once(provider: Provider, settings: Settings, authors: Authors) -> None:
+async def test_a_refused_key_ends_it_at_once(provider: Simulator, settings: Settings, authors: Authors) -> None:
     refused = Behaviour(status=401)
     provider.behave = lambda body, index: refused if kind_of(body) == "research" else None
     with pytest.raises(CallRefused):
@@ -161,7 +163,7 @@ async def test_a_refused_key_ends_it_at_once(provider: Provider, settings: Setti
 
 
 async def test_a_researcher_that_never_ends_is_one_failed_finding(
-    provider: Provider, settings: Settings, authors: Authors, tmp_path: Path
+    provider: Simulator, settings: Settings, authors: Authors, tmp_path: Path
 ) -> None:
     (tmp_path / "moon.md").write_text("The moon pulls the tide.")
     forever = Behaviour(tool_calls=[("search_documents", {"query": "moon"})])
@@ -172,7 +174,7 @@ async def test_a_researcher_that_never_ends_is_one_failed_finding(
 
 
 async def test_a_report_is_revised_once_and_not_reviewed_again(
-    provider: Provider, settings: Settings, authors: Authors
+    provider: Simulator, settings: Settings, authors: Authors
 ) -> None:
     authors.review = [CHANGES]
     authors.report = ["first", "second", "third"]
@@ -215,7 +217,7 @@ async def test_a_failed_review_or_revision_leaves_the_report(
     ],
 )
 async def test_a_broken_plan_is_asked_for_once_more(
-    provider: Provider, settings: Settings, authors: Authors, broken: str
+    provider: Simulator, settings: Settings, authors: Authors, broken: str
 ) -> None:
     authors.plan = [broken, '<think>{"maybe"}</think> ```json\n{"questions": ["Why?", "why? ", "How?"]}\n```']
     outputs = await research(settings)
@@ -237,7 +239,7 @@ async def test_never_more_researchers_than_asked_for(settings: Settings, authors
 
 
 async def test_prompts_are_replaced_by_the_context_as_they_are(
-    provider: Provider, settings: Settings, authors: Authors
+    provider: Simulator, settings: Settings, authors: Authors
 ) -> None:
     context = {
         "plan_prompt": "You plan {this}.",
@@ -251,7 +253,7 @@ async def test_prompts_are_replaced_by_the_context_as_they_are(
 
 @pytest.mark.parametrize("inputs", [{}, {"path": "/nowhere"}])
 async def test_a_model_without_tools_is_refused_before_any_call(
-    provider: Provider, settings: Settings, inputs: dict[str, object]
+    provider: Simulator, settings: Settings, inputs: dict[str, object]
 ) -> None:
     with pytest.raises(ModelUnavailable, match="local:smollm2-135m ignores tools"):
         await research(settings.override(model="local:smollm2-135m"), inputs)
@@ -271,7 +273,7 @@ async def test_a_model_without_tools_is_refused_before_any_call(
     ],
 )
 async def test_wrong_input_is_refused_before_any_call(
-    provider: Provider, settings: Settings, inputs: dict[str, object], words: str
+    provider: Simulator, settings: Settings, inputs: dict[str, object], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
         await research(settings, inputs)

@@ -14,11 +14,11 @@ from chains.structured_answer import UnusableAnswer
 from plait.flow.registry import gate_for
 from plait.flow.scopes import Scope, entered
 from plait.settings import Settings, from_env
-from tests.provider import Behaviour, Body, Provider
+from plait.simulator import Behaviour, Body, Simulator
 
 
 @pytest.fixture
-def settings(provider: Provider) -> Settings:
+def settings(provider: Simulator) -> Settings:
     return from_env({"OPENAI_BASE_URL": provider.base_url}).override(model="openai:m", max_attempts=1)
 
 
@@ -44,7 +44,7 @@ def said_by_tools(body: Body) -> list[str]:
 
 
 async def test_a_search_is_executed_and_its_sources_are_told(
-    provider: Provider, settings: Settings, documents: Path
+    provider: Simulator, settings: Settings, documents: Path
 ) -> None:
     provider.script(search("moon"), search("moon tides"))
     answered = await ask(settings, documents)
@@ -55,7 +55,7 @@ async def test_a_search_is_executed_and_its_sources_are_told(
     assert len(said_by_tools(last)) == 2
 
 
-async def test_a_search_without_results_says_so(provider: Provider, settings: Settings, documents: Path) -> None:
+async def test_a_search_without_results_says_so(provider: Simulator, settings: Settings, documents: Path) -> None:
     provider.script(search("xylophone"))
     answered = await ask(settings, documents)
     assert answered.sources == []
@@ -63,7 +63,7 @@ async def test_a_search_without_results_says_so(provider: Provider, settings: Se
 
 
 async def test_a_wrong_tool_or_argument_is_answered_with_its_mistake(
-    provider: Provider, settings: Settings, documents: Path
+    provider: Simulator, settings: Settings, documents: Path
 ) -> None:
     provider.script(search("moon", tool="browse"), Behaviour(tool_calls=[("search_documents", {"words": "moon"})]))
     answered = await ask(settings, documents)
@@ -74,7 +74,7 @@ async def test_a_wrong_tool_or_argument_is_answered_with_its_mistake(
 
 
 async def test_an_agent_that_searches_for_ever_is_told_to_stop_and_then_ended(
-    provider: Provider, settings: Settings, documents: Path
+    provider: Simulator, settings: Settings, documents: Path
 ) -> None:
     provider.behave = lambda body, index: search(f"moon {index}")
     with pytest.raises(UnusableAnswer, match="within 6 model calls"):
@@ -84,7 +84,7 @@ async def test_an_agent_that_searches_for_ever_is_told_to_stop_and_then_ended(
 
 
 async def test_an_agent_that_stops_when_it_is_told_keeps_its_answer(
-    provider: Provider, settings: Settings, documents: Path
+    provider: Simulator, settings: Settings, documents: Path
 ) -> None:
     provider.script(search("moon"), search("tides"))
     answered = await ask(settings, documents, most_calls=3)
@@ -92,7 +92,7 @@ async def test_an_agent_that_stops_when_it_is_told_keeps_its_answer(
     assert len(provider.requests) == 3
 
 
-async def test_an_agent_that_ends_with_nothing_is_an_error(provider: Provider, settings: Settings) -> None:
+async def test_an_agent_that_ends_with_nothing_is_an_error(provider: Simulator, settings: Settings) -> None:
     provider.answer = lambda body: " "
     with pytest.raises(UnusableAnswer, match="ended with nothing"):
         await ask(settings, None)
@@ -100,7 +100,7 @@ async def test_an_agent_that_ends_with_nothing_is_an_error(provider: Provider, s
     assert "without any search" in str(provider.requests[0].body["messages"][0]["content"])
 
 
-async def test_the_web_is_searched_where_a_server_is_configured(provider: Provider, settings: Settings) -> None:
+async def test_the_web_is_searched_where_a_server_is_configured(provider: Simulator, settings: Settings) -> None:
     async def results(request: web.BaseRequest) -> web.Response:
         page = {"url": "http://moon.test/", "title": "The moon", "content": "It pulls."}
         return web.json_response({"results": [page]})

@@ -31,7 +31,7 @@ from plait.errors import (
 )
 from plait.events import EndEvent, ErrorEvent, TokenEvent, UpdateEvent, UsageEvent
 from plait.settings import Settings, from_env
-from tests.provider import Behaviour, Provider, running_provider
+from plait.simulator import Behaviour, Simulator, running
 
 
 class State(TypedDict):
@@ -48,7 +48,7 @@ class Item(TypedDict):
 
 
 @pytest.fixture
-async def settings(provider: Provider) -> Settings:
+async def settings(provider: Simulator) -> Settings:
     return from_env({"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "sk-mine"}).override(
         model="openai:m", max_attempts=1
     )
@@ -76,7 +76,7 @@ def nested() -> CompiledStateGraph[Any, Any, Any, Any]:
     return outer.compile(name="nested")
 
 
-async def test_run_returns_outputs_and_usage(provider: Provider, settings: Settings) -> None:
+async def test_run_returns_outputs_and_usage(provider: Simulator, settings: Settings) -> None:
     result = await plait.run(one_call(), {"text": "one two"}, settings=settings)
     assert (result.status, result.workflow, result.error) == ("success", "one", None)
     assert result.outputs == {"text": "Answer to: one two"}
@@ -85,7 +85,7 @@ async def test_run_returns_outputs_and_usage(provider: Provider, settings: Setti
     assert provider.requests[0].body["stream"] is False
 
 
-async def test_tokens_of_nested_branches_are_told_apart(provider: Provider, settings: Settings) -> None:
+async def test_tokens_of_nested_branches_are_told_apart(provider: Simulator, settings: Settings) -> None:
     inputs = {"items": ["cats", "dogs"], "answers": []}
     events = [event async for event in plait.stream(nested(), inputs, settings=settings)]
     texts: dict[tuple[str, str], str] = {}
@@ -109,13 +109,13 @@ async def test_tokens_of_nested_branches_are_told_apart(provider: Provider, sett
     assert end.result.usage.calls == 2
 
 
-async def test_tokens_are_asked_for_only_when_wanted(provider: Provider, settings: Settings) -> None:
+async def test_tokens_are_asked_for_only_when_wanted(provider: Simulator, settings: Settings) -> None:
     events = [e async for e in plait.stream(one_call(), {"text": "x"}, settings=settings, tokens=False)]
     assert "token" not in {event.type for event in events}
     assert provider.requests[0].body["stream"] is False
 
 
-async def test_stream_and_run_give_the_same_outputs(provider: Provider, settings: Settings) -> None:
+async def test_stream_and_run_give_the_same_outputs(provider: Simulator, settings: Settings) -> None:
     for workflow, inputs in (
         ("story", {"topic": "a cat"}),
         ("stories", {"topics": ["a cat", "a dog"]}),
@@ -126,7 +126,7 @@ async def test_stream_and_run_give_the_same_outputs(provider: Provider, settings
         assert end.result.outputs == (await plait.run(workflow, inputs, settings=settings)).outputs
 
 
-async def test_callbacks_passed_in_are_called(provider: Provider, settings: Settings) -> None:
+async def test_callbacks_passed_in_are_called(provider: Simulator, settings: Settings) -> None:
     class Listener(AsyncCallbackHandler):
         tokens = 0
 
@@ -165,7 +165,7 @@ async def test_a_failing_node_is_named_and_ends_the_run(settings: Settings) -> N
     ],
 )
 async def test_refusals_become_errors_that_say_what_to_do(
-    provider: Provider, settings: Settings, status: int, error: str, kind: type[Exception], words: str
+    provider: Simulator, settings: Settings, status: int, error: str, kind: type[Exception], words: str
 ) -> None:
     provider.script(Behaviour(status=status, error={"message": error, "type": "x", "code": None}))
     with pytest.raises(kind, match=words) as raised:
@@ -174,13 +174,13 @@ async def test_refusals_become_errors_that_say_what_to_do(
         assert "sk-mine" not in str(raised.value)
 
 
-async def test_an_endpoint_that_is_down_is_named(provider: Provider, settings: Settings) -> None:
+async def test_an_endpoint_that_is_down_is_named(provider: Simulator, settings: Settings) -> None:
     await provider.__aexit__(None, None, None)
     with pytest.raises(EndpointUnreachable, match=r"cannot reach http://127.0.0.1:.*(refused|connect)"):
         await plait.run(one_call(), {"text": "x"}, settings=settings)
 
 
-async def test_a_timeout_ends_the_run_and_closes_its_calls(provider: Provider, settings: Settings) -> None:
+async def test_a_timeout_ends_the_run_and_closes_its_calls(provider: Simulator, settings: Settings) -> None:
     provider.gate = asyncio.Event()
     with pytest.raises(RunTimeout, match=r"did not finish within 0.05 s"):
         await plait.run(one_call(), {"text": "x"}, settings=settings, timeout_s=0.05)
@@ -202,7 +202,7 @@ async def test_a_timeout_raised_inside_a_node_is_no_timeout_of_the_run(settings:
 
 
 async def test_closing_the_iterator_closes_calls_in_flight_and_begins_no_more(
-    provider: Provider, settings: Settings
+    provider: Simulator, settings: Settings
 ) -> None:
     provider.gate = asyncio.Event()
     inputs = {"items": [str(n) for n in range(6)], "answers": []}
@@ -225,7 +225,7 @@ async def _read_all(events: Any) -> None:
         pass
 
 
-async def test_a_slow_reader_holds_the_run_back_without_losing_events(provider: Provider, settings: Settings) -> None:
+async def test_a_slow_reader_holds_the_run_back_without_losing_events(provider: Simulator, settings: Settings) -> None:
     provider.answer = lambda body: "word " * 3000
     count = 0
     async for event in plait.stream(one_call(), {"text": "x"}, settings=settings):
@@ -234,7 +234,7 @@ async def test_a_slow_reader_holds_the_run_back_without_losing_events(provider: 
     assert count == 3000
 
 
-async def test_wrong_input_is_refused_before_the_first_call(provider: Provider, settings: Settings) -> None:
+async def test_wrong_input_is_refused_before_the_first_call(provider: Simulator, settings: Settings) -> None:
     with pytest.raises(InputError, match="topic"):
         await plait.run("story", {"topic": "  "}, settings=settings)
     with pytest.raises(InputError) as raised:
@@ -245,7 +245,7 @@ async def test_wrong_input_is_refused_before_the_first_call(provider: Provider, 
     assert provider.requests == []
 
 
-async def test_a_context_chooses_the_model(provider: Provider, settings: Settings) -> None:
+async def test_a_context_chooses_the_model(provider: Simulator, settings: Settings) -> None:
     await plait.run("story", {"topic": "x"}, context={"model": "openai:other"}, settings=settings)
     assert provider.requests[0].body["model"] == "other"
     with pytest.raises(ModelUnavailable, match="expected a model as endpoint:model, found 'other'"):
@@ -270,7 +270,7 @@ async def test_interrupts_end_the_run_as_interrupted(settings: Settings) -> None
     assert (events[-1].result.status, events[-1].result.interrupts) == ("interrupted", ("really?",))
 
 
-async def test_the_functional_api_runs_too(provider: Provider, settings: Settings) -> None:
+async def test_the_functional_api_runs_too(provider: Simulator, settings: Settings) -> None:
     @entrypoint()
     async def shout(inputs: dict[str, str]) -> str:
         return (await chat_model().ainvoke(inputs["text"])).text.upper()
@@ -280,7 +280,7 @@ async def test_the_functional_api_runs_too(provider: Provider, settings: Setting
 
 
 async def test_synchronous_nodes_run_beside_each_other_and_share_the_limit(
-    provider: Provider, settings: Settings
+    provider: Simulator, settings: Settings
 ) -> None:
     def answer(state: Item) -> dict[str, list[str]]:
         return {"answers": [chat_model().invoke(state["item"]).text]}
@@ -299,7 +299,7 @@ async def test_synchronous_nodes_run_beside_each_other_and_share_the_limit(
 
 
 async def test_calls_from_threads_without_context_are_bounded_and_counted_apart(
-    provider: Provider, settings: Settings
+    provider: Simulator, settings: Settings
 ) -> None:
     model = chat_model(settings=settings)
 
@@ -313,13 +313,15 @@ async def test_calls_from_threads_without_context_are_bounded_and_counted_apart(
     assert (result.usage.calls, result.usage.unscoped_calls) == (0, 1)
 
 
-async def test_usage_event_carries_the_sum(provider: Provider, settings: Settings) -> None:
+async def test_usage_event_carries_the_sum(provider: Simulator, settings: Settings) -> None:
     events = [event async for event in plait.stream(one_call(), {"text": "x"}, settings=settings)]
     usage = next(event for event in events if isinstance(event, UsageEvent))
     assert (usage.usage.calls, usage.usage.output_tokens) == (1, 3)
 
 
-async def test_a_loaded_graph_answers_langgraphs_own_calls(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_loaded_graph_answers_langgraphs_own_calls(
+    provider: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
     monkeypatch.setenv("PLAIT_MODEL", "openai:m")
     graph = await asyncio.to_thread(plait.load, "story")
@@ -354,7 +356,7 @@ async def test_a_stream_never_hangs_however_its_graph_ends(settings: Settings) -
         await _read_all(plait.stream(graph, {"text": "x"}, settings=settings))
 
 
-async def test_a_node_may_call_a_model_while_it_reads_another_answer(provider: Provider, settings: Settings) -> None:
+async def test_a_node_may_call_a_model_while_it_reads_another_answer(provider: Simulator, settings: Settings) -> None:
     async def echo(state: State) -> State:
         said = [
             (await chat_model().ainvoke(chunk.text)).text
@@ -372,7 +374,7 @@ async def test_a_node_may_call_a_model_while_it_reads_another_answer(provider: P
     assert provider.peak == 1
 
 
-async def test_calls_that_a_failed_run_left_behind_are_closed(provider: Provider, settings: Settings) -> None:
+async def test_calls_that_a_failed_run_left_behind_are_closed(provider: Simulator, settings: Settings) -> None:
     provider.gate = asyncio.Event()
     left: list[asyncio.Task[Any]] = []
 
@@ -389,7 +391,7 @@ async def test_calls_that_a_failed_run_left_behind_are_closed(provider: Provider
     assert provider.closed_early == 1
 
 
-async def test_a_run_inside_a_node_counts_for_both(provider: Provider, settings: Settings) -> None:
+async def test_a_run_inside_a_node_counts_for_both(provider: Simulator, settings: Settings) -> None:
     async def inner(state: State) -> State:
         result = await plait.run(one_call(), {"text": state["text"]}, settings=settings)
         return {"text": result.outputs["text"]}
@@ -405,7 +407,7 @@ async def test_a_nonsense_bound_is_refused(settings: Settings) -> None:
 
 
 def test_loops_that_ended_are_forgotten() -> None:
-    with running_provider() as provider:
+    with running() as provider:
         settings = from_env({"OPENAI_BASE_URL": provider.base_url}).override(model="openai:m")
         loops = []
 

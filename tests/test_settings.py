@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from plait.errors import SettingsError
-from plait.settings import OPENAI_BASE_URL, from_env
+from plait.settings import OPENAI_BASE_URL, Bounds, from_env
 
 
 def test_defaults_need_no_environment() -> None:
@@ -47,7 +48,8 @@ def test_named_endpoints_read_their_own_key() -> None:
     endpoint = from_env({"PARADIGM_API_KEY": "secret-key"}, section=section).endpoints["paradigm"]
     assert endpoint.base_url == "https://llm.example/v1"
     assert endpoint.api_key == "secret-key"
-    assert endpoint.models == {"alfred": 2}
+    assert endpoint.bounds == Bounds(max_concurrency=8)
+    assert endpoint.models == {"alfred": Bounds(max_concurrency=2)}
     assert "secret-key" not in repr(endpoint)
 
 
@@ -60,7 +62,31 @@ def test_named_endpoints_read_their_own_key() -> None:
         ({"PLAIT_DEADLINE_S": "nan"}, {}, "PLAIT_DEADLINE_S: expected a number above 0"),
         ({"OPENAI_BASE_URL": "localhost:8000"}, {}, "OPENAI_BASE_URL: expected a URL"),
         ({}, {"max_concurency": 3}, "plait.max_concurency: no such setting; did you mean 'max_concurrency'?"),
-        ({}, {"max_concurrency": "lots"}, "plait.max_concurrency"),
+        ({}, {"max_concurrency": "lots"}, "plait.max_concurrency: expected a whole number, found 'lots'"),
+        ({}, {"max_concurrency": True}, "plait.max_concurrency: expected a whole number, found True"),
+        ({}, {"rpd": 2.5}, "plait.rpd: expected a whole number, found 2.5"),
+        ({}, {"rpm": 0.5}, "plait.rpm: expected 1 or more a minute, found 0.5; for fewer use rpd"),
+        ({}, {"tpm": float("nan")}, "plait.tpm: expected 1 or more a minute, found nan"),
+        ({}, {"tpd": [1]}, "plait.tpd: expected a whole number, found [1]"),
+        ({}, {"deadline_s": 10**400}, "plait.deadline_s: expected seconds, found 1000"),
+        ({}, {"share": "yes"}, "plait.share: input should be a valid boolean, found 'yes'"),
+        ({}, {"quota_timezone": "Mars/Olympus"}, "expected a time zone such as America/Los_Angeles, found 'Mars/"),
+        ({}, {"quota_timezone": ""}, "plait.quota_timezone: expected a time zone"),
+        ({"PLAIT_QUOTA_TIMEZONE": "../etc"}, {}, "PLAIT_QUOTA_TIMEZONE: expected a time zone"),
+        ({"PLAIT_RPM": "0"}, {}, "PLAIT_RPM: expected 1 or more a minute, found 0"),
+        ({"PLAIT_TPM": "inf"}, {}, "PLAIT_TPM: expected 1 or more a minute, found inf"),
+        ({"PLAIT_RPD": "1e3"}, {}, "PLAIT_RPD: expected a whole number, found '1e3'"),
+        ({"PLAIT_TPD": "-3"}, {}, "PLAIT_TPD: expected 1 or more, found -3"),
+        ({"PLAIT_MAX_WAIT_S": "-1"}, {}, "PLAIT_MAX_WAIT_S: expected 0 or more seconds, found -1"),
+        ({"PLAIT_SHARE": "yes"}, {}, "PLAIT_SHARE: expected 0 or 1, found 'yes'"),
+        ({}, {"endpoints": {"openai": {"rpm": 0.2}}}, "plait.endpoints.openai.rpm: expected 1 or more a minute"),
+        ({}, {"endpoints": {"openai": {"models": {"m": {"tpd": 0}}}}}, "openai.models.m.tpd: expected 1 or more"),
+        (
+            {},
+            {"endpoints": {"openai": {"models": {"m": {"deadline": 1}}}}},
+            "m.deadline: no such setting; did you mean",
+        ),
+        ({}, {"endpoints": {"openai": {"models": {"m": {"base_url": "x"}}}}}, "known: max_concurrency, rpm, tpm, rpd,"),
         ({}, {"endpoints": {"x": {}}}, "plait.endpoints.x.base_url: expected the endpoint's URL"),
         ({}, {"endpoints": {"x": {"base_url": "http://a/v1", "ca_file": "/none"}}}, "x.ca_file: expected a PEM file"),
         ({}, {"endpoints": {"x": {"base_url": "http://a/v1", "key": "sk"}}}, "plait.endpoints.x.key: no such setting"),
@@ -77,3 +103,45 @@ def test_proxies_follow_the_usual_variables() -> None:
     assert proxies == {"http": "http://lower", "no": "localhost"}
     assert from_env({"NO_PROXY": "localhost"}).proxies == {}
     assert from_env({"HTTP_PROXY": "http://evil", "REQUEST_METHOD": "GET"}).proxies == {}
+
+
+def test_every_bound_can_be_set_for_the_process_an_endpoint_and_a_model() -> None:
+    numbers: dict[str, Any] = {
+        "max_concurrency": 3, "rpm": 60.5, "tpm": 1e6, "rpd": 200, "tpd": 10**7,
+        "max_attempts": 2, "deadline_s": 5.5, "max_wait_s": 0,
+    }  # fmt: skip
+    section = {**numbers, "endpoints": {"openai": {**numbers, "models": {"m": numbers}}}}
+    from_section = from_env({}, section=section)
+    from_variables = from_env({f"PLAIT_{name.upper()}": str(value) for name, value in numbers.items()})
+    from_options = from_env({}).override(**{name: str(value) for name, value in numbers.items()})
+    for settings in (from_section, from_variables, from_options):
+        assert {name: getattr(settings, name) for name in numbers} == numbers
+    openai = from_section.endpoints["openai"]
+    assert openai.bounds == openai.models["m"] == Bounds(**numbers)
+
+
+def test_nothing_needs_to_be_bounded() -> None:
+    settings = from_env({})
+    assert settings.endpoints["openai"].bounds == Bounds()
+    assert (settings.rpm, settings.tpm, settings.rpd, settings.tpd) == (None, None, None, None)
+    assert (settings.max_attempts, settings.deadline_s, settings.max_wait_s) == (8, 600, 60)
+    assert settings.share
+
+
+def test_options_are_named_as_on_the_command_line() -> None:
+    with pytest.raises(SettingsError, match="--deadline: expected a number above 0, found 0"):
+        from_env({}).override(deadline_s=0)
+
+
+def test_the_day_of_a_quota_begins_where_the_endpoint_says() -> None:
+    section = {"endpoints": {"openai": {"quota_timezone": "America/Los_Angeles"}, "x": {"base_url": "http://a/v1"}}}
+    zones = {name: endpoint.quota_timezone for name, endpoint in from_env({}, section=section).endpoints.items()}
+    assert zones == {"openai": "America/Los_Angeles", "x": "UTC"}
+    settings = from_env({"PLAIT_QUOTA_TIMEZONE": "Europe/Paris"}, section={**section, "quota_timezone": "Asia/Tokyo"})
+    assert settings.quota_timezone == settings.endpoints["x"].quota_timezone == "Europe/Paris"
+
+
+def test_limits_are_shared_unless_told_otherwise() -> None:
+    assert not from_env({"PLAIT_SHARE": "0"}).share
+    assert not from_env({}, section={"share": False}).share
+    assert from_env({"PLAIT_SHARE": "1"}, section={"share": False}).share

@@ -13,12 +13,12 @@ from graphs.summary_tree import group_summaries
 from plait.errors import CallRefused, InputError, RunFailed
 from plait.events import EndEvent, TokenEvent
 from plait.settings import Settings, from_env
+from plait.simulator import Behaviour, Body, Simulator
 from plait.weights import find
-from tests.provider import Behaviour, Body, Provider
 
 
 @pytest.fixture
-async def settings(provider: Provider) -> Settings:
+async def settings(provider: Simulator) -> Settings:
     provider.answer = lambda body: f"about {prompt_of(body).split()[0]}"
     return from_env({"OPENAI_BASE_URL": provider.base_url}).override(model="openai:m", max_attempts=1)
 
@@ -28,7 +28,7 @@ def prompt_of(body: Body) -> str:
     return str(body["messages"][-1]["content"]).partition(" words:\n\n")[2]
 
 
-def prompts(provider: Provider) -> list[str]:
+def prompts(provider: Simulator) -> list[str]:
     return [prompt_of(request.body) for request in provider.requests]
 
 
@@ -42,7 +42,7 @@ async def labels_of(inputs: dict[str, object], settings: Settings, **context: ob
     return {event.label for event in events if isinstance(event, TokenEvent)}, events[-1]
 
 
-async def test_one_short_text_takes_one_call(provider: Provider, settings: Settings) -> None:
+async def test_one_short_text_takes_one_call(provider: Simulator, settings: Settings) -> None:
     labels, end = await labels_of({"texts": ["Rain fell."], "words": 40}, settings)
     assert end.result.outputs == {
         "summary": "about Rain",
@@ -54,7 +54,7 @@ async def test_one_short_text_takes_one_call(provider: Provider, settings: Setti
 
 
 async def test_a_folder_gets_a_summary_per_document_and_one_of_all(
-    provider: Provider, settings: Settings, tmp_path: Path
+    provider: Simulator, settings: Settings, tmp_path: Path
 ) -> None:
     for name in ("rain", "snow", "hail"):
         (tmp_path / f"{name}.txt").write_text(f"{name} fell.", encoding="utf-8")
@@ -71,7 +71,7 @@ async def test_a_folder_gets_a_summary_per_document_and_one_of_all(
     assert len(provider.requests) == 4
 
 
-async def test_a_long_document_is_summarized_from_its_own_pieces(provider: Provider, settings: Settings) -> None:
+async def test_a_long_document_is_summarized_from_its_own_pieces(provider: Simulator, settings: Settings) -> None:
     provider.answer = lambda body: f"about {prompt_of(body)[:40]}"
     texts = ["long " * 100, "short"]
     labels, end = await labels_of({"texts": texts}, settings, most_chars=200)
@@ -83,7 +83,7 @@ async def test_a_long_document_is_summarized_from_its_own_pieces(provider: Provi
 
 
 async def test_a_hundred_articles_are_in_flight_at_once_and_reduced_as_a_tree(
-    provider: Provider, settings: Settings
+    provider: Simulator, settings: Settings
 ) -> None:
     provider.answer = lambda body: "s" * 90
     provider.close_gate()
@@ -99,14 +99,14 @@ async def test_a_hundred_articles_are_in_flight_at_once_and_reduced_as_a_tree(
     assert len(provider.requests) > 100 + 10
 
 
-async def test_a_single_long_text_ends_in_its_own_streamed_summary(provider: Provider, settings: Settings) -> None:
+async def test_a_single_long_text_ends_in_its_own_streamed_summary(provider: Simulator, settings: Settings) -> None:
     labels, end = await labels_of({"texts": ["word " * 100]}, settings, most_chars=200)
     assert end.result.outputs["summary"] == end.result.outputs["documents"][0]["summary"] == "about Summary"
     assert "summary" in labels
     assert len(provider.requests) == 4
 
 
-async def test_a_failed_document_leaves_its_error_beside_the_others(provider: Provider, settings: Settings) -> None:
+async def test_a_failed_document_leaves_its_error_beside_the_others(provider: Simulator, settings: Settings) -> None:
     provider.behave = lambda body, index: refuse("dragons") if "dragon" in prompt_of(body) else None
     texts = ["cat", "filler " * 60 + "dragon", "dog"]
     result = await plait.run("summarize", {"texts": texts}, context={"most_chars": 200}, settings=settings)
@@ -117,7 +117,7 @@ async def test_a_failed_document_leaves_its_error_beside_the_others(provider: Pr
     assert "text 2" not in prompts(provider)[-1]
 
 
-async def test_a_failed_merge_is_its_documents_error(provider: Provider, settings: Settings) -> None:
+async def test_a_failed_merge_is_its_documents_error(provider: Simulator, settings: Settings) -> None:
     provider.behave = lambda body, index: (
         refuse("merging") if prompt_of(body).startswith("Summary 1: about word") else None
     )
@@ -127,33 +127,33 @@ async def test_a_failed_merge_is_its_documents_error(provider: Provider, setting
     assert result.outputs["summary"] == "about Summary"
 
 
-async def test_the_run_fails_when_every_document_does(provider: Provider, settings: Settings) -> None:
+async def test_the_run_fails_when_every_document_does(provider: Simulator, settings: Settings) -> None:
     provider.behave = lambda body, index: refuse("entry")
     with pytest.raises(RunFailed, match=r"at least one of 2 documents, found none; text 1: .*no entry"):
         await plait.run("summarize", {"texts": ["a", "b"]}, settings=settings)
 
 
-async def test_a_refused_key_is_said_once(provider: Provider, settings: Settings) -> None:
+async def test_a_refused_key_is_said_once(provider: Simulator, settings: Settings) -> None:
     provider.behave = lambda body, index: refuse("entry", 401)
     with pytest.raises(CallRefused):
         await plait.run("summarize", {"texts": ["a", "b"]}, settings=settings)
 
 
-async def test_an_empty_answer_is_asked_for_once_more(provider: Provider, settings: Settings) -> None:
+async def test_an_empty_answer_is_asked_for_once_more(provider: Simulator, settings: Settings) -> None:
     provider.answer = lambda body: " " if len(provider.requests) == 1 else "said"
     result = await plait.run("summarize", {"texts": ["a"]}, settings=settings)
     assert result.outputs["summary"] == "said"
     assert len(provider.requests) == 2
 
 
-async def test_a_model_that_says_nothing_twice_is_named(provider: Provider, settings: Settings) -> None:
+async def test_a_model_that_says_nothing_twice_is_named(provider: Simulator, settings: Settings) -> None:
     provider.answer = lambda body: ""
     with pytest.raises(RunFailed, match=f"{EmptyAnswer.__name__}: expected an answer"):
         await plait.run("summarize", {"texts": ["a"]}, settings=settings)
     assert len(provider.requests) == 2
 
 
-async def test_prompts_come_from_the_context(provider: Provider, settings: Settings) -> None:
+async def test_prompts_come_from_the_context(provider: Simulator, settings: Settings) -> None:
     context = {"map_prompt": "As {a haiku} of {words} words.", "combine_prompt": "Combine."}
     await plait.run("summarize", {"texts": ["a", "b"], "words": 50}, context=context, settings=settings)
     systems = [request.body["messages"][0]["content"] for request in provider.requests]
@@ -172,7 +172,7 @@ async def test_prompts_come_from_the_context(provider: Provider, settings: Setti
     ],
 )
 async def test_bad_input_is_refused_before_any_call(
-    provider: Provider, settings: Settings, inputs: dict[str, object], words: str
+    provider: Simulator, settings: Settings, inputs: dict[str, object], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
         await plait.run("summarize", inputs, settings=settings)

@@ -8,11 +8,11 @@ import plait
 from plait.errors import CallRefused, InputError
 from plait.events import TokenEvent
 from plait.settings import Settings, from_env
-from tests.provider import Behaviour, Body, Provider
+from plait.simulator import Behaviour, Body, Simulator
 
 
 @pytest.fixture
-async def settings(provider: Provider) -> Settings:
+async def settings(provider: Simulator) -> Settings:
     provider.answer = lambda body: f"<{body['messages'][-1]['content']}>"
     return from_env({"OPENAI_BASE_URL": provider.base_url}).override(model="openai:m", max_attempts=1)
 
@@ -21,7 +21,7 @@ def system_of(body: Body) -> str:
     return str(body["messages"][0]["content"])
 
 
-async def test_languages_come_in_their_order_each_under_its_label(provider: Provider, settings: Settings) -> None:
+async def test_languages_come_in_their_order_each_under_its_label(provider: Simulator, settings: Settings) -> None:
     inputs = {"text": "Good morning.", "languages": ["German", "French", "Welsh"]}
     events = [event async for event in plait.stream("translate", inputs, settings=settings)]
     end = events[-1]
@@ -33,14 +33,16 @@ async def test_languages_come_in_their_order_each_under_its_label(provider: Prov
     assert {"French" in system_of(request.body) for request in provider.requests} == {True, False}
 
 
-async def test_a_language_named_twice_is_paid_once(provider: Provider, settings: Settings) -> None:
+async def test_a_language_named_twice_is_paid_once(provider: Simulator, settings: Settings) -> None:
     inputs = {"text": "Hi", "languages": ["French", "french ", "French"]}
     result = await plait.run("translate", inputs, settings=settings)
     assert list(result.outputs["translations"]) == ["French"]
     assert len(provider.requests) == 1
 
 
-async def test_a_long_text_is_translated_in_pieces_and_joined_as_it_was(provider: Provider, settings: Settings) -> None:
+async def test_a_long_text_is_translated_in_pieces_and_joined_as_it_was(
+    provider: Simulator, settings: Settings
+) -> None:
     provider.answer = lambda body: str(body["messages"][-1]["content"]).upper()
     text = "\n\n".join(f"Paragraph {n} says a little. And more." for n in range(40)) + " " * 300 + "End."
     inputs = {"text": text, "languages": ["French"]}
@@ -49,7 +51,7 @@ async def test_a_long_text_is_translated_in_pieces_and_joined_as_it_was(provider
     assert len(provider.requests) > 10
 
 
-async def test_a_failed_piece_fails_its_language_alone(provider: Provider, settings: Settings) -> None:
+async def test_a_failed_piece_fails_its_language_alone(provider: Simulator, settings: Settings) -> None:
     def behave(body: Body, index: int) -> Behaviour | None:
         wrong = "into Welsh" in system_of(body) and "four" in body["messages"][-1]["content"]
         return Behaviour(status=400, error={"message": "no Welsh", "type": "x", "code": None}) if wrong else None
@@ -63,19 +65,19 @@ async def test_a_failed_piece_fails_its_language_alone(provider: Provider, setti
     assert translations["French"]["error"] is None
 
 
-async def test_languages_that_all_fail_are_all_named(provider: Provider, settings: Settings) -> None:
+async def test_languages_that_all_fail_are_all_named(provider: Simulator, settings: Settings) -> None:
     provider.behave = lambda body, index: Behaviour(status=400)
     result = await plait.run("translate", {"text": "Hi", "languages": ["French", "Welsh"]}, settings=settings)
     assert [item["error"] is None for item in result.outputs["translations"].values()] == [False, False]
 
 
-async def test_a_refused_key_is_said_once(provider: Provider, settings: Settings) -> None:
+async def test_a_refused_key_is_said_once(provider: Simulator, settings: Settings) -> None:
     provider.behave = lambda body, index: Behaviour(status=401)
     with pytest.raises(CallRefused):
         await plait.run("translate", {"text": "Hi", "languages": ["French", "Welsh"]}, settings=settings)
 
 
-async def test_the_prompt_comes_from_the_context(provider: Provider, settings: Settings) -> None:
+async def test_the_prompt_comes_from_the_context(provider: Simulator, settings: Settings) -> None:
     inputs = {"text": "Hi", "languages": ["French"]}
     await plait.run("translate", inputs, context={"prompt": "To {language}, in {verse}."}, settings=settings)
     assert system_of(provider.requests[0].body) == "To French, in {verse}."
@@ -91,7 +93,7 @@ async def test_the_prompt_comes_from_the_context(provider: Provider, settings: S
     ],
 )
 async def test_nothing_to_translate_is_refused(
-    provider: Provider, settings: Settings, inputs: dict[str, object], words: str
+    provider: Simulator, settings: Settings, inputs: dict[str, object], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
         await plait.run("translate", inputs, settings=settings)

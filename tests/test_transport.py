@@ -7,56 +7,30 @@ import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from queue import SimpleQueue
 
 import httpx2
 import openai
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
-from plait.errors import BlockingCall, CallCancelled
+from plait.errors import BlockingCall, CallCancelled, GaveUp
 from plait.flow.calls import Call, Meter
 from plait.flow.gate import Gate
 from plait.flow.pool import BlockingPool, Network, Pool
 from plait.flow.scopes import Scope, entered
 from plait.flow.transport import BlockingFlowTransport, FlowTransport
 from plait.settings import Settings, from_env
-from tests.provider import Behaviour, Provider, running_provider
+from plait.simulator import Behaviour, Simulator, running
+from tests.clocks import FakeClock
 
 
-class FakeClock:
-    """Time stands still but for the waits, which pass at once and are noted."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-        self.waits: list[float] = []
-
-    def now(self) -> float:
-        return self.time
-
-    def wall(self) -> float:
-        return 1_700_000_000.0 + self.time
-
-    def uniform(self, upper: float) -> float:
-        return upper
-
-    async def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.time += seconds
-        await asyncio.sleep(0)
-
-    def wait(self, wakeups: SimpleQueue[None], seconds: float) -> None:
-        self.waits.append(seconds)
-        self.time += seconds
-
-
-def gate_of(provider: Provider, clock: FakeClock | None = None, **changes: object) -> Gate:
+def gate_of(provider: Simulator, clock: FakeClock | None = None, **changes: object) -> Gate:
     settings = from_env({"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "k"}).override(**changes)
     return Gate(settings, clock=clock)
 
 
 @asynccontextmanager
-async def client_of(provider: Provider, gate: Gate) -> AsyncIterator[openai.AsyncOpenAI]:
+async def client_of(provider: Simulator, gate: Gate) -> AsyncIterator[openai.AsyncOpenAI]:
     http = httpx2.AsyncClient(transport=FlowTransport(Pool(Network()), gate))
     async with openai.AsyncOpenAI(base_url=provider.base_url, api_key="k", max_retries=0, http_client=http) as client:
         yield client
@@ -79,7 +53,7 @@ async def ask_streaming(client: openai.AsyncOpenAI, **options: object) -> str:
     return "".join(parts)
 
 
-async def test_calls_in_flight_never_exceed_process_endpoint_and_model_limits(provider: Provider) -> None:
+async def test_calls_in_flight_never_exceed_process_endpoint_and_model_limits(provider: Simulator) -> None:
     section = {
         "endpoints": {
             "openai": {"max_concurrency": 3, "models": {"slow": {"max_concurrency": 1}}},
@@ -102,7 +76,7 @@ async def test_calls_in_flight_never_exceed_process_endpoint_and_model_limits(pr
     assert provider.peak == 3
 
 
-async def test_a_scope_sums_what_its_calls_cost(provider: Provider) -> None:
+async def test_a_scope_sums_what_its_calls_cost(provider: Simulator) -> None:
     gate = gate_of(provider)
     scope = Scope("run", gate=gate, settings=Settings())
     async with client_of(provider, gate) as client:
@@ -117,7 +91,7 @@ async def test_a_scope_sums_what_its_calls_cost(provider: Provider) -> None:
     assert gate.unscoped_calls == 1
 
 
-async def test_retry_after_is_obeyed_and_the_permit_is_free_meanwhile(provider: Provider) -> None:
+async def test_retry_after_is_obeyed_and_the_permit_is_free_meanwhile(provider: Simulator) -> None:
     clock = FakeClock()
     gate = gate_of(provider, clock, max_concurrency=1)
     provider.script(Behaviour(status=429, headers={"retry-after": "17"}), Behaviour(status=500))
@@ -149,7 +123,7 @@ async def test_retry_after_is_obeyed_and_the_permit_is_free_meanwhile(provider: 
     ],
 )
 async def test_the_wait_before_a_second_attempt(
-    provider: Provider, headers: dict[str, str], waits: list[float]
+    provider: Simulator, headers: dict[str, str], waits: list[float]
 ) -> None:
     clock = FakeClock()
     provider.script(Behaviour(status=429, headers=headers))
@@ -158,17 +132,17 @@ async def test_the_wait_before_a_second_attempt(
     assert clock.waits == waits
 
 
-async def test_a_wait_beyond_the_deadline_ends_the_call_at_once(provider: Provider) -> None:
+async def test_a_wait_beyond_the_deadline_ends_the_call_at_once(provider: Simulator) -> None:
     clock = FakeClock()
     provider.script(Behaviour(status=429, headers={"retry-after": "86400"}))
     async with client_of(provider, gate_of(provider, clock, deadline_s=60.0)) as client:
-        with pytest.raises(openai.RateLimitError):
+        with pytest.raises(GaveUp, match=r"asks to wait another 24.0 h"):
             await ask(client)
     assert clock.waits == []
     assert len(provider.requests) == 1
 
 
-async def test_a_spent_quota_is_not_retried(provider: Provider) -> None:
+async def test_a_spent_quota_is_not_retried(provider: Simulator) -> None:
     error = {"message": "You exceeded your quota", "type": "insufficient_quota", "code": "insufficient_quota"}
     provider.script(Behaviour(status=429, error=error))
     async with client_of(provider, gate_of(provider, FakeClock())) as client:
@@ -178,7 +152,7 @@ async def test_a_spent_quota_is_not_retried(provider: Provider) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-async def test_refusals_that_repeat_are_not_retried(provider: Provider, status: int) -> None:
+async def test_refusals_that_repeat_are_not_retried(provider: Simulator, status: int) -> None:
     provider.script(Behaviour(status=status))
     async with client_of(provider, gate_of(provider, FakeClock())) as client:
         with pytest.raises(openai.APIStatusError):
@@ -195,7 +169,7 @@ async def test_refusals_that_repeat_are_not_retried(provider: Provider, status: 
         Behaviour(status=503, gzip=True),
     ],
 )
-async def test_faults_are_retried(provider: Provider, fault: Behaviour) -> None:
+async def test_faults_are_retried(provider: Simulator, fault: Behaviour) -> None:
     clock = FakeClock()
     async with client_of(provider, gate_of(provider, clock)) as client:
         await ask(client)
@@ -205,7 +179,7 @@ async def test_faults_are_retried(provider: Provider, fault: Behaviour) -> None:
     assert len(clock.waits) == 1
 
 
-async def test_an_endpoint_that_never_answered_gets_few_attempts(provider: Provider) -> None:
+async def test_an_endpoint_that_never_answered_gets_few_attempts(provider: Simulator) -> None:
     clock = FakeClock()
     await provider.__aexit__(None, None, None)
     async with client_of(provider, gate_of(provider, clock)) as client:
@@ -214,7 +188,7 @@ async def test_an_endpoint_that_never_answered_gets_few_attempts(provider: Provi
     assert len(clock.waits) == 2
 
 
-async def test_a_stream_that_breaks_before_its_first_token_is_repeated(provider: Provider) -> None:
+async def test_a_stream_that_breaks_before_its_first_token_is_repeated(provider: Simulator) -> None:
     clock = FakeClock()
     provider.script(Behaviour(cut_after_chunks=0))
     async with client_of(provider, gate_of(provider, clock)) as client:
@@ -222,7 +196,7 @@ async def test_a_stream_that_breaks_before_its_first_token_is_repeated(provider:
     assert len(provider.requests) == 2
 
 
-async def test_a_stream_that_breaks_later_is_an_error_where_its_tokens_were_seen(provider: Provider) -> None:
+async def test_a_stream_that_breaks_later_is_an_error_where_its_tokens_were_seen(provider: Simulator) -> None:
     gate = gate_of(provider, FakeClock(), max_concurrency=1)
     scope = Scope("run", gate=gate, settings=Settings(), watched=True)
     provider.script(Behaviour(cut_after_chunks=2))
@@ -234,7 +208,7 @@ async def test_a_stream_that_breaks_later_is_an_error_where_its_tokens_were_seen
     assert gate.process.in_flight == 0
 
 
-async def test_a_stream_that_breaks_later_is_repeated_where_nobody_saw_its_tokens(provider: Provider) -> None:
+async def test_a_stream_that_breaks_later_is_repeated_where_nobody_saw_its_tokens(provider: Simulator) -> None:
     gate = gate_of(provider, FakeClock())
     scope = Scope("run", gate=gate, settings=Settings(), watched=False)
     provider.script(Behaviour(cut_after_chunks=2))
@@ -260,7 +234,7 @@ def event(content: str | None, *, index: int = 0, finish: str | None = None) -> 
         (1, b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}\n\n'),
     ],
 )
-async def test_half_an_answer_never_passes_for_a_whole_one(provider: Provider, answers: int, half: bytes) -> None:
+async def test_half_an_answer_never_passes_for_a_whole_one(provider: Simulator, answers: int, half: bytes) -> None:
     gate = gate_of(provider, FakeClock())
     scope = Scope("run", gate=gate, settings=Settings(), watched=False)
     whole = event("right") + event(None, finish="stop") + b"data: [DONE]\n\n"
@@ -275,7 +249,7 @@ async def test_half_an_answer_never_passes_for_a_whole_one(provider: Provider, a
     assert scope.usage.attempts == 2
 
 
-async def test_an_error_that_lasts_reaches_the_client_in_the_endpoints_words(provider: Provider) -> None:
+async def test_an_error_that_lasts_reaches_the_client_in_the_endpoints_words(provider: Simulator) -> None:
     provider.script(
         Behaviour(body=b'data: {"error": {"message": "content filter"}}\n\n', content_type="text/event-stream")
     )
@@ -285,15 +259,19 @@ async def test_an_error_that_lasts_reaches_the_client_in_the_endpoints_words(pro
     assert len(provider.requests) == 1
 
 
-async def test_names_of_one_url_share_the_strictest_bound(provider: Provider) -> None:
+async def test_names_of_one_url_share_the_strictest_bound(provider: Simulator) -> None:
     section = {"endpoints": {"gateway": {"base_url": provider.base_url + "/", "max_concurrency": 2}}}
     gate = Gate(from_env({"OPENAI_BASE_URL": provider.base_url}, section=section))
-    limit = gate.endpoint(provider.base_url).limit
-    assert limit is not None
-    assert limit.capacity == 2
+    async with client_of(provider, gate) as client:
+        provider.close_gate()
+        calls = [asyncio.create_task(ask(client)) for _ in range(4)]
+        await provider.arrived(2)
+        provider.open_gate()
+        await asyncio.gather(*calls)
+    assert provider.peak == 2
 
 
-async def test_cached_input_of_anthropic_counts(provider: Provider) -> None:
+async def test_cached_input_of_anthropic_counts(provider: Simulator) -> None:
     meter = Meter(Call(provider.base_url, model="m", streamed=False, body_bytes=10, replayable=True))
     usage = {"input_tokens": 10, "cache_read_input_tokens": 500, "cache_creation_input_tokens": 90, "output_tokens": 3}
     meter.read_body(json.dumps({"usage": usage}).encode())
@@ -317,7 +295,7 @@ async def test_a_body_that_nobody_reads_ends_in_a_timeout() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 422])
-async def test_an_endpoint_that_rejects_stream_options_is_remembered(provider: Provider, status: int) -> None:
+async def test_an_endpoint_that_rejects_stream_options_is_remembered(provider: Simulator, status: int) -> None:
     provider.behave = lambda body, index: (
         Behaviour(status=status, error={"message": "stream_options: extra field", "type": "x", "code": None})
         if "stream_options" in body
@@ -335,7 +313,7 @@ async def test_an_endpoint_that_rejects_stream_options_is_remembered(provider: P
     assert scope.usage.output_tokens > 0
 
 
-async def test_a_stream_dropped_unread_gives_its_permit_back(provider: Provider) -> None:
+async def test_a_stream_dropped_unread_gives_its_permit_back(provider: Simulator) -> None:
     gate = gate_of(provider, max_concurrency=1)
     assert gate.process is not None
     async with client_of(provider, gate) as client:
@@ -354,7 +332,7 @@ async def test_a_stream_dropped_unread_gives_its_permit_back(provider: Provider)
     assert gate.process.in_flight == 0
 
 
-async def test_a_cancelled_call_closes_its_connection(provider: Provider) -> None:
+async def test_a_cancelled_call_closes_its_connection(provider: Simulator) -> None:
     provider.gate = asyncio.Event()
     gate = gate_of(provider, max_concurrency=1)
     async with client_of(provider, gate) as client:
@@ -362,14 +340,14 @@ async def test_a_cancelled_call_closes_its_connection(provider: Provider) -> Non
         await provider.arrived(1)
         call.cancel()
         await asyncio.wait([call])
-        await provider.arrived(0)
+        await provider.idle()
         provider.gate.set()
     assert provider.closed_early == 1
     assert gate.process is not None
     assert gate.process.in_flight == 0
 
 
-async def test_a_stopped_run_sends_no_further_call(provider: Provider) -> None:
+async def test_a_stopped_run_sends_no_further_call(provider: Simulator) -> None:
     gate = gate_of(provider)
     scope = Scope("run-7", gate=gate, settings=Settings())
     scope.cancel()
@@ -379,14 +357,14 @@ async def test_a_stopped_run_sends_no_further_call(provider: Provider) -> None:
     assert provider.requests == []
 
 
-def blocking_client(provider: Provider, gate: Gate) -> openai.OpenAI:
+def blocking_client(provider: Simulator, gate: Gate) -> openai.OpenAI:
     http = httpx2.Client(transport=BlockingFlowTransport(BlockingPool(Network()), gate))
     return openai.OpenAI(base_url=provider.base_url, api_key="k", max_retries=0, http_client=http)
 
 
 def test_synchronous_calls_wait_retry_and_stream() -> None:
     clock = FakeClock()
-    with running_provider() as provider:
+    with running() as provider:
         gate = gate_of(provider, clock, max_concurrency=1)
         client = blocking_client(provider, gate)
         provider.script(Behaviour(status=429, headers={"retry-after": "3"}))
@@ -403,7 +381,7 @@ async def test_a_synchronous_call_on_the_loop_takes_a_free_permit_or_fails_at_on
     no_blocking_calls: object,
 ) -> None:
     no_blocking_calls.deactivate()  # type: ignore[attr-defined]
-    with running_provider() as provider:
+    with running() as provider:
         gate = gate_of(provider, max_concurrency=1)
         client = blocking_client(provider, gate)
         messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
@@ -415,7 +393,7 @@ async def test_a_synchronous_call_on_the_loop_takes_a_free_permit_or_fails_at_on
 
 
 def test_a_stopped_run_wakes_the_threads_that_wait() -> None:
-    with running_provider() as provider:
+    with running() as provider:
         gate = gate_of(provider, max_concurrency=1)
         assert gate.process is not None
         assert gate.process.try_acquire()
@@ -443,7 +421,7 @@ def test_a_stopped_run_wakes_the_threads_that_wait() -> None:
 def test_one_client_serves_loops_that_come_and_go(recwarn: pytest.WarningsRecorder) -> None:
     gc.collect()
     recwarn.clear()  # of what other tests left behind
-    with running_provider() as provider:
+    with running() as provider:
         gate = gate_of(provider)
         http = httpx2.AsyncClient(transport=FlowTransport(Pool(Network()), gate))
         client = openai.AsyncOpenAI(base_url=provider.base_url, api_key="k", http_client=http)
@@ -454,7 +432,7 @@ def test_one_client_serves_loops_that_come_and_go(recwarn: pytest.WarningsRecord
 
 
 @pytest.mark.parametrize("scheme", ["http", "all"])
-async def test_calls_go_through_the_configured_proxy(provider: Provider, scheme: str) -> None:
+async def test_calls_go_through_the_configured_proxy(provider: Simulator, scheme: str) -> None:
     # A plain HTTP proxy gets the whole URL in its request line; our server answers by path all the same.
     pool = Pool(Network(proxies={scheme: provider.origin}))
     async with httpx2.AsyncClient(transport=pool) as client:
@@ -463,7 +441,7 @@ async def test_calls_go_through_the_configured_proxy(provider: Provider, scheme:
     assert provider.requests[0].headers["host"] == "nowhere.invalid"
 
 
-async def test_hosts_under_no_proxy_and_socks_proxies(provider: Provider) -> None:
+async def test_hosts_under_no_proxy_and_socks_proxies(provider: Simulator) -> None:
     pool = Pool(Network(proxies={"http": "http://127.0.0.1:9", "no": "127.0.0.1"}))
     async with httpx2.AsyncClient(transport=pool) as client:
         assert (await client.get(f"{provider.base_url}/models")).status_code == 200

@@ -8,11 +8,11 @@ import plait
 from plait.errors import CallRefused, InputError
 from plait.events import TokenEvent
 from plait.settings import Settings, from_env
-from tests.provider import Behaviour, Body, Provider
+from plait.simulator import Behaviour, Body, Simulator
 
 
 @pytest.fixture
-async def settings(provider: Provider) -> Settings:
+async def settings(provider: Simulator) -> Settings:
     return from_env({"OPENAI_BASE_URL": provider.base_url}).override(model="openai:m", max_attempts=2)
 
 
@@ -24,13 +24,13 @@ def prompt_of(body: Body) -> str:
     return str(body["messages"][-1]["content"])
 
 
-async def test_story_asks_for_the_topic_and_the_length(provider: Provider, settings: Settings) -> None:
+async def test_story_asks_for_the_topic_and_the_length(provider: Simulator, settings: Settings) -> None:
     result = await plait.run("story", {"topic": " a magical forest ", "words": "60"}, settings=settings)
     assert result.outputs == {"story": "Answer to: Write a story of about 60 words about a magical forest."}
     assert "max_tokens" not in provider.requests[0].body
 
 
-async def test_stories_come_in_the_order_of_their_topics(provider: Provider, settings: Settings) -> None:
+async def test_stories_come_in_the_order_of_their_topics(provider: Simulator, settings: Settings) -> None:
     topics = ["a magical forest", "a futuristic city", "an underwater civilization", "a futuristic city"]
     events = [event async for event in plait.stream("stories", {"topics": topics}, settings=settings)]
     end = events[-1]
@@ -40,7 +40,7 @@ async def test_stories_come_in_the_order_of_their_topics(provider: Provider, set
     assert branches == {(f"write[{index}]", topic) for index, topic in enumerate(topics)}
 
 
-async def test_a_failed_story_leaves_its_error_beside_the_others(provider: Provider, settings: Settings) -> None:
+async def test_a_failed_story_leaves_its_error_beside_the_others(provider: Simulator, settings: Settings) -> None:
     provider.behave = lambda body, index: refuse("dragons", 400) if "dragon" in prompt_of(body) else None
     result = await plait.run("stories", {"topics": ["a cat", "a dragon", "a dog"]}, settings=settings)
     stories = result.outputs["stories"]
@@ -49,7 +49,7 @@ async def test_a_failed_story_leaves_its_error_beside_the_others(provider: Provi
     assert stories[1]["story"] is None
 
 
-async def test_when_every_story_fails_all_errors_are_told(provider: Provider, settings: Settings) -> None:
+async def test_when_every_story_fails_all_errors_are_told(provider: Simulator, settings: Settings) -> None:
     provider.behave = lambda body, index: refuse("luck", 400)
     result = await plait.run("stories", {"topics": ["a cat", "a dog"]}, settings=settings)
     assert ["no luck" in story["error"] for story in result.outputs["stories"]] == [True, True]
@@ -57,13 +57,13 @@ async def test_when_every_story_fails_all_errors_are_told(provider: Provider, se
     assert ["no luck" in answer["error"] for answer in result.outputs["answers"].values()] == [True, True]
 
 
-async def test_a_refused_key_fails_all_stories_at_once(provider: Provider, settings: Settings) -> None:
+async def test_a_refused_key_fails_all_stories_at_once(provider: Simulator, settings: Settings) -> None:
     provider.behave = lambda body, index: refuse("entry", 401)
     with pytest.raises(CallRefused):
         await plait.run("stories", {"topics": ["a cat", "a dog"]}, settings=settings)
 
 
-async def test_a_prompt_is_replaced_by_context(provider: Provider, settings: Settings) -> None:
+async def test_a_prompt_is_replaced_by_context(provider: Simulator, settings: Settings) -> None:
     for workflow, inputs in (
         ("story", {"topic": "x"}),
         ("stories", {"topics": ["x"]}),
@@ -73,7 +73,7 @@ async def test_a_prompt_is_replaced_by_context(provider: Provider, settings: Set
         assert provider.requests[-1].body["messages"][0] == {"role": "system", "content": "Be a {pirate}."}
 
 
-async def test_answers_keep_the_order_of_the_questions(provider: Provider, settings: Settings) -> None:
+async def test_answers_keep_the_order_of_the_questions(provider: Simulator, settings: Settings) -> None:
     provider.behave = lambda body, index: refuse("idea", 400) if "Why" in prompt_of(body) else None
     questions = {"second": "How?", "first": "Why?", "third": "When?"}
     result = await plait.run("ask", {"questions": questions}, settings=settings)
@@ -97,7 +97,7 @@ async def test_answers_keep_the_order_of_the_questions(provider: Provider, setti
     ],
 )
 async def test_empty_or_mistyped_input_is_refused(
-    provider: Provider, settings: Settings, workflow: str, inputs: dict[str, object], words: str
+    provider: Simulator, settings: Settings, workflow: str, inputs: dict[str, object], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
         await plait.run(workflow, inputs, settings=settings)

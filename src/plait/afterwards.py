@@ -67,7 +67,9 @@ async def do_put_off(scope: Scope) -> list[Exception]:
     if not scope.put_off:
         return failures
     # A scope of its own: the run may have failed and stopped its calls, and its result is counted.
-    later = Scope(scope.run_id, gate=scope.gate, settings=scope.settings, watched=False)
+    later = Scope(
+        scope.run_id, gate=scope.gate, settings=scope.settings, watched=False, group=scope.group, node=scope.node
+    )
     later.put_off, scope.put_off = scope.put_off, later.put_off
     with entered(later):
         while later.put_off:

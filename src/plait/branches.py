@@ -7,10 +7,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.runnables.config import var_child_runnable_config
 
 from plait.events import CustomEvent, TokenEvent, UpdateEvent
 
 _SEND = "__pregel_push"
+
+
+def current_node() -> str:
+    """The node around this code, with the nodes around its graph: `research/search`; empty outside any."""
+    config = var_child_runnable_config.get()
+    metadata = (config or {}).get("metadata") or {}
+    namespace = metadata.get("langgraph_checkpoint_ns")
+    if not isinstance(namespace, str) or not namespace:
+        return str(metadata.get("langgraph_node") or "")
+    return "/".join(part.partition(":")[0] for part in namespace.split("|"))
 
 
 class EventReader:

@@ -9,6 +9,8 @@
     ├── ModelUnavailable        a model cannot be built: unknown name, missing package or weights
     ├── CallRefused             the endpoint refuses every call: wrong key, no access, unknown model
     ├── EndpointUnreachable     no answer from the endpoint after every attempt
+    ├── QuotaReached            a day's quota is used up; it says when the next day begins
+    ├── GaveUp                  an endpoint let no call through for as long as a call may take
     ├── CallCancelled           a model call was stopped because its run was
     ├── BlockingCall            a synchronous call would have to wait on its own event loop's thread
     ├── RunTimeout              a run took longer than its timeout
@@ -20,15 +22,19 @@ code, the service into a status code; nobody else knows either.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 __all__ = [
     "AppError",
     "BlockingCall",
     "CallCancelled",
     "CallRefused",
     "EndpointUnreachable",
+    "GaveUp",
     "InputError",
     "ModelUnavailable",
     "PlaitError",
+    "QuotaReached",
     "RunFailed",
     "RunTimeout",
     "SettingsError",
@@ -71,6 +77,40 @@ class CallRefused(PlaitError):
 
 class EndpointUnreachable(PlaitError):
     """No usable answer came from the endpoint after every attempt."""
+
+
+class QuotaReached(PlaitError):
+    """A day's quota of an endpoint is used up. `resets_at` is a time in seconds since the epoch."""
+
+    def __init__(self, endpoint: str, resets_at: float, wait_s: float) -> None:
+        at = datetime.fromtimestamp(resets_at).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+        super().__init__(
+            f"the daily quota of {endpoint} is used up; it resets at {at}, in {_span(wait_s)} "
+            "(raise max_wait_s to wait for it, or rpd and tpd if they are lower than the provider's)"
+        )
+        self.resets_at = resets_at
+
+
+class GaveUp(PlaitError):
+    """An endpoint let no call through for `deadline_s`, or asks to wait longer than that. `cause` is what it limits."""
+
+    def __init__(self, endpoint: str, cause: str, waited_s: float, asked_s: float) -> None:
+        what = {"rpm": "requests per minute", "tpm": "tokens per minute", "quota": "a daily quota"}.get(cause, cause)
+        asked = f", and it asks to wait another {_span(asked_s)}" if asked_s > 0 else ""
+        super().__init__(
+            f"{endpoint} let no call through for {_span(waited_s)}: calls waited for {what}{asked}; "
+            "`plait limits` shows what is known of it (deadline_s bounds the wait)"
+        )
+        self.cause = cause
+        self.waited_s = waited_s
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 class CallCancelled(PlaitError):

@@ -7,9 +7,11 @@ branch (the metadata key `label` of a chain's config), else the branch itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from plait.flow.timings import Timing
 from plait.flow.usage import Usage
 
 Status = Literal["success", "error", "timeout", "interrupted"]
@@ -94,6 +96,8 @@ class Result:
     """The graph's output (usually a dict by its output schema); None when the run failed."""
     usage: Usage
     duration_s: float
+    timings: Mapping[str, Timing] = field(default_factory=dict)
+    """Where the time of its model calls went, by node."""
     interrupts: tuple[Any, ...] = ()
     """Values of pending `interrupt()` calls when the status is `interrupted`."""
     error: Exception | None = None

@@ -105,7 +105,7 @@ def _local(
 ) -> BaseChatModel:
     if model not in WEIGHTS:
         raise ModelUnavailable(f"expected one of the embedded models ({', '.join(WEIGHTS)}), found local:{model}")
-    limit = settings.endpoints["local"].max_concurrency if "local" in settings.endpoints else None
+    limit = settings.endpoints["local"].bounds.max_concurrency if "local" in settings.endpoints else None
     gate.declare(LOCAL_BASE_URL, max_concurrency=min(limit or SLOTS, SLOTS))
     async_client, client = _clients_of(
         f"local:{model}",

@@ -19,7 +19,7 @@ from langgraph.types import Command, StreamMode
 from plait.afterwards import Afterwards, do_put_off
 from plait.app import App, find_app, load_workflow, open_workflow
 from plait.bounds import bound, bounds_for
-from plait.branches import EventReader
+from plait.branches import EventReader, current_node
 from plait.errors import PlaitError, RunTimeout
 from plait.events import EndEvent, ErrorEvent, Event, Result, Status, UsageEvent
 from plait.failures import explain
@@ -166,6 +166,7 @@ class _Run:
             outputs=outputs,
             usage=self.scope.usage.copy(),
             duration_s=time.monotonic() - self.started,
+            timings={node: timing.copy() for node, timing in self.scope.timings.items()},
             interrupts=interrupts,
             error=error,
         )
@@ -192,7 +193,9 @@ async def _opened(
         values = check_inputs(graph, inputs, workflow=name) if isinstance(inputs, Mapping) else inputs
         checked = check_context(graph, context) if context else _default_context(graph.context_schema)
         gate = gate_for(settings)
-        scope = Scope(str(uuid.uuid4()), gate=gate, settings=settings, parent=current_scope())
+        scope = Scope(
+            str(uuid.uuid4()), gate=gate, settings=settings, group=name, node=current_node, parent=current_scope()
+        )
         yield _Run(name, graph, values, checked, config or {}, scope, time.monotonic(), gate.unscoped_calls)
 
 

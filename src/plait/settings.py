@@ -7,19 +7,42 @@ options (`Settings.override`).
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from plait.errors import SettingsError
+from plait.sections import BOUNDS, NUMBERS, BoundsSection, EndpointSection, number, parse_section, time_zone
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the user allows at most at an endpoint or for one of its models; None where they set nothing.
+
+    Each is a hard bound: what an endpoint says of its limits, and what is learnt from it, can only be stricter.
+    """
+
+    max_concurrency: int | None = None
+    """Calls in flight."""
+    rpm: float | None = None
+    """Requests a minute, every attempt counted."""
+    tpm: float | None = None
+    """Tokens a minute, of prompts and answers together."""
+    rpd: int | None = None
+    """Requests a day."""
+    tpd: int | None = None
+    """Tokens a day."""
+    max_attempts: int | None = None
+    """Attempts per call, the first included."""
+    deadline_s: float | None = None
+    """Seconds a call may take with all its attempts and waits before it is given up."""
+    max_wait_s: float | None = None
+    """Seconds `run` and `serve` wait for a spent daily quota before they fail with its reset time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +56,12 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_file: Path | None = None
     """A PEM file with the certificate authorities to trust instead of the system's; relative to the working folder."""
-    max_concurrency: int | None = None
-    """Calls in flight at this endpoint, all its models together."""
-    models: Mapping[str, int] = field(default_factory=dict)
-    """Calls in flight by model name."""
+    bounds: Bounds = Bounds()
+    """For all its models together."""
+    models: Mapping[str, Bounds] = field(default_factory=dict)
+    """For single models, by name; what holds for all of them holds besides."""
+    quota_timezone: str = "UTC"
+    """The time zone, by its IANA name, in which the day of `rpd` and `tpd` begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +77,20 @@ class Settings:
     """Attempts per model call, the first included."""
     deadline_s: float = 600.0
     """Seconds a model call may take with all its attempts and waits before it is given up."""
+    max_wait_s: float = 60.0
+    """Seconds `run` and `serve` wait for a spent daily quota before they fail with its reset time."""
+    rpm: float | None = None
+    """Requests a minute, for each endpoint that sets none of its own; so are the next three."""
+    tpm: float | None = None
+    """Tokens a minute."""
+    rpd: int | None = None
+    """Requests a day."""
+    tpd: int | None = None
+    """Tokens a day."""
+    quota_timezone: str = "UTC"
+    """The time zone in which the day begins for endpoints that name none."""
+    share: bool = True
+    """Share limits with other plait processes of this host through a file in `home`."""
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 600.0
     """Seconds without a byte from the endpoint after which an attempt has failed."""
@@ -67,51 +106,14 @@ class Settings:
     """A GGUF file to use instead of the embedded model's own weights."""
 
     def override(self, **changes: Any) -> Settings:
-        """A copy with the given fields replaced; None leaves a field as it is.
+        """A copy with the given fields replaced; None leaves a field as it is, a number may be given as text.
 
-        Raises SettingsError where a value is out of range.
+        Raises SettingsError where a value is out of range, naming the command line's option for it.
         """
         changed = {name: value for name, value in changes.items() if value is not None}
-        _check_ranges(changed, lambda name: f"--{name.replace('_', '-')}")
+        for name in changed.keys() & NUMBERS.keys():
+            changed[name] = _number(name, changed[name], f"--{name.removesuffix('_s').replace('_', '-')}")
         return dataclasses.replace(self, **changed)
-
-
-class _ModelSection(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    max_concurrency: int = Field(ge=1)
-
-
-class _EndpointSection(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    base_url: str | None = None
-    api_key_env: str | None = None
-    headers: dict[str, str] = {}
-    ca_file: Path | None = None
-    max_concurrency: int | None = Field(default=None, ge=1)
-    models: dict[str, _ModelSection] = {}
-
-
-class _Section(BaseModel):
-    """The `"plait"` section of langgraph.json."""
-
-    model_config = ConfigDict(extra="forbid")
-    model: str | None = None
-    max_concurrency: int | None = Field(default=None, ge=1)
-    max_attempts: int | None = Field(default=None, ge=1)
-    deadline_s: float | None = Field(default=None, gt=0)
-    connect_timeout_s: float | None = Field(default=None, gt=0)
-    read_timeout_s: float | None = Field(default=None, gt=0)
-    searxng_url: str | None = None
-    endpoints: dict[str, _EndpointSection] = {}
-
-
-_NUMBERS: dict[str, type[int] | type[float]] = {
-    "max_concurrency": int,
-    "max_attempts": int,
-    "deadline_s": float,
-    "connect_timeout_s": float,
-    "read_timeout_s": float,
-}
 
 
 def from_env(
@@ -124,22 +126,21 @@ def from_env(
 
     `fallback` holds variables for which the environment has no value: an app's own `env`.
 
-    Reads PLAIT_MODEL, PLAIT_MAX_CONCURRENCY, PLAIT_MAX_ATTEMPTS, PLAIT_DEADLINE_S, PLAIT_CONNECT_TIMEOUT_S,
-    PLAIT_READ_TIMEOUT_S, PLAIT_LOCAL_MODEL_FILE, PLAIT_SEARXNG_URL, PLAIT_HOME, OPENAI_BASE_URL,
-    OPENAI_API_KEY, the XDG folders, the proxy variables and those that the endpoints name.
+    Reads PLAIT_MODEL; PLAIT_MAX_CONCURRENCY, PLAIT_RPM, PLAIT_TPM, PLAIT_RPD, PLAIT_TPD, PLAIT_MAX_ATTEMPTS,
+    PLAIT_DEADLINE_S, PLAIT_MAX_WAIT_S; PLAIT_QUOTA_TIMEZONE, PLAIT_SHARE, PLAIT_CONNECT_TIMEOUT_S,
+    PLAIT_READ_TIMEOUT_S, PLAIT_LOCAL_MODEL_FILE, PLAIT_SEARXNG_URL, PLAIT_HOME, OPENAI_BASE_URL, OPENAI_API_KEY, the
+    XDG folders, the proxy variables and those that the endpoints name.
 
     Raises SettingsError, naming the variable or the path in the section.
     """
     env = {**(fallback or {}), **(os.environ if environ is None else environ)}
-    parsed = _parse_section(section or {})
+    parsed = parse_section(section or {})
     values: dict[str, Any] = {
-        name: value for name in ("model", *_NUMBERS) if (value := getattr(parsed, name)) is not None
+        name: value
+        for name in ("model", "quota_timezone", "share", *NUMBERS)
+        if (value := getattr(parsed, name)) is not None
     }
-    if model := env.get("PLAIT_MODEL", "").strip():
-        values["model"] = model
-    values |= _numbers_from(env)
-    if file := env.get("PLAIT_LOCAL_MODEL_FILE"):
-        values["local_model_file"] = Path(file).expanduser()
+    values |= _values_from(env)
     user = Path(env.get("HOME") or Path.home())
     state = Path(env.get("XDG_STATE_HOME") or user / ".local" / "state")
     cache = Path(env.get("XDG_CACHE_HOME") or user / ".cache")
@@ -148,54 +149,38 @@ def from_env(
         cache=cache / "plait",
         proxies=_proxies(env),
         searxng_url=env.get("PLAIT_SEARXNG_URL") or parsed.searxng_url,
-        endpoints=_endpoints(parsed.endpoints, env),
+        endpoints=_endpoints(parsed.endpoints, env, values.get("quota_timezone", "UTC")),
         **values,
     )
 
 
-def _parse_section(section: Mapping[str, Any]) -> _Section:
-    try:
-        return _Section.model_validate(section)
-    except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            path = ".".join(str(part) for part in ("plait", *problem["loc"]))
-            if problem["type"] == "extra_forbidden":
-                known = _EndpointSection if "endpoints" in problem["loc"] else _Section
-                near = difflib.get_close_matches(str(problem["loc"][-1]), known.model_fields, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known.model_fields)}"
-                lines.append(f"{path}: no such setting; {hint}")
-            else:
-                lines.append(f"{path}: {problem['msg'].lower()}, found {problem['input']!r}")
-        raise SettingsError("langgraph.json: " + "\n".join(lines)) from None
-
-
-def _numbers_from(env: Mapping[str, str]) -> dict[str, int | float]:
-    found: dict[str, int | float] = {}
-    for name, kind in _NUMBERS.items():
+def _values_from(env: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in NUMBERS:
         variable = f"PLAIT_{name.upper()}"
-        text = env.get(variable, "").strip()
-        if not text:
-            continue
+        if text := env.get(variable, "").strip():
+            found[name] = _number(name, text, variable)
+    if model := env.get("PLAIT_MODEL", "").strip():
+        found["model"] = model
+    if file := env.get("PLAIT_LOCAL_MODEL_FILE"):
+        found["local_model_file"] = Path(file).expanduser()
+    if zone := env.get("PLAIT_QUOTA_TIMEZONE", "").strip():
         try:
-            found[name] = kind(text)
-        except ValueError:
-            raise SettingsError(
-                f"{variable}: expected {'a whole number' if kind is int else 'seconds'}, found {text!r}"
-            ) from None
-    _check_ranges(found, lambda name: f"PLAIT_{name.upper()}")
+            found["quota_timezone"] = time_zone(zone)
+        except ValueError as error:
+            raise SettingsError(f"PLAIT_QUOTA_TIMEZONE: {error}") from None
+    if share := env.get("PLAIT_SHARE", "").strip():
+        if share not in {"0", "1"}:
+            raise SettingsError(f"PLAIT_SHARE: expected 0 or 1, found {share!r}")
+        found["share"] = share == "1"
     return found
 
 
-def _check_ranges(values: Mapping[str, Any], called: Callable[[str], str]) -> None:
-    for name, kind in _NUMBERS.items():
-        value = values.get(name)
-        if value is None:
-            continue
-        if kind is int and value < 1:
-            raise SettingsError(f"{called(name)}: expected 1 or more, found {value}")
-        if not 0 < value < float("inf"):
-            raise SettingsError(f"{called(name)}: expected a number above 0, found {value}")
+def _number(name: str, value: object, called: str) -> int | float:
+    try:
+        return number(name, value)
+    except ValueError as error:
+        raise SettingsError(f"{called}: {error}") from None
 
 
 def _proxies(env: Mapping[str, str]) -> dict[str, str]:
@@ -208,8 +193,8 @@ def _proxies(env: Mapping[str, str]) -> dict[str, str]:
     return found if found.keys() - {"no"} else {}
 
 
-def _endpoints(sections: Mapping[str, _EndpointSection], env: Mapping[str, str]) -> dict[str, Endpoint]:
-    openai = sections.get("openai", _EndpointSection())
+def _endpoints(sections: Mapping[str, EndpointSection], env: Mapping[str, str], zone: str) -> dict[str, Endpoint]:
+    openai = sections.get("openai", EndpointSection())
     named = dict(sections)
     named["openai"] = openai.model_copy(
         update={
@@ -217,10 +202,10 @@ def _endpoints(sections: Mapping[str, _EndpointSection], env: Mapping[str, str])
             "api_key_env": openai.api_key_env or "OPENAI_API_KEY",
         }
     )
-    return {name: _endpoint(name, section, env) for name, section in named.items()}
+    return {name: _endpoint(name, section, env, zone) for name, section in named.items()}
 
 
-def _endpoint(name: str, section: _EndpointSection, env: Mapping[str, str]) -> Endpoint:
+def _endpoint(name: str, section: EndpointSection, env: Mapping[str, str], zone: str) -> Endpoint:
     where = f"plait.endpoints.{name}.base_url"
     # The embedded model's server picks its own free port, so "local" can carry limits only.
     if section.base_url is None and name != "local":
@@ -239,6 +224,11 @@ def _endpoint(name: str, section: _EndpointSection, env: Mapping[str, str]) -> E
         api_key_env=section.api_key_env,
         headers=section.headers,
         ca_file=section.ca_file,
-        max_concurrency=section.max_concurrency,
-        models={model: limit.max_concurrency for model, limit in section.models.items()},
+        bounds=_bounds(section),
+        models={model: _bounds(bounds) for model, bounds in section.models.items()},
+        quota_timezone=section.quota_timezone or zone,
     )
+
+
+def _bounds(section: BoundsSection) -> Bounds:
+    return Bounds(**{name: getattr(section, name) for name in BOUNDS})

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from plait.cli import exits
+from plait.cli.simulate_command import WithProfiles, simulate
 from plait.errors import InputError
 
 Work = Callable[[], int]
 """Does what the command line asks and returns the exit code."""
 
 RUN, LOOK, SET_UP = "Run", "Look", "Set up"
+LIMITS = "Limits"
 
 App = Annotated[
     Path | None,
@@ -47,18 +49,16 @@ models = typer.Typer(
 app.add_typer(models, name="models", rich_help_panel=SET_UP)
 
 
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"--max-concurrency: expected a whole number, found {text!r}") from None
-
-
 def _seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError:
         raise InputError(f"--timeout: expected seconds above 0, found {text!r}") from None
+
+
+def _bound(flag: str, unit: str, text: str) -> Any:
+    # As text: settings check it as they check a variable's.
+    return typer.Option(flag, metavar=unit, help=text, rich_help_panel=LIMITS)
 
 
 @app.command("run", rich_help_panel=RUN)
@@ -78,9 +78,6 @@ def run(
     context: Annotated[
         list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="The workflow's context; repeatable.")
     ] = None,
-    max_concurrency: Annotated[
-        int | None, typer.Option("--max-concurrency", metavar="N", parser=_whole, help="Model calls in flight at once.")
-    ] = None,
     timeout_s: Annotated[
         float | None, typer.Option("--timeout", metavar="S", parser=_seconds, help="Seconds for the run.")
     ] = None,
@@ -89,7 +86,18 @@ def run(
         str | None,
         typer.Option("--output", metavar="FILE", help="Write the result there: text for .txt and .md, else JSON."),
     ] = None,
+    timings: Annotated[
+        bool, typer.Option("--timings", help="Say where the time went: waits, connecting, generating, by node.")
+    ] = False,
     directory: App = None,
+    max_concurrency: Annotated[str | None, _bound("--max-concurrency", "N", "Model calls in flight at once.")] = None,
+    rpm: Annotated[str | None, _bound("--rpm", "N", "Requests a minute, for endpoints that set none.")] = None,
+    tpm: Annotated[str | None, _bound("--tpm", "N", "Tokens a minute, for endpoints that set none.")] = None,
+    rpd: Annotated[str | None, _bound("--rpd", "N", "Requests a day, for endpoints that set none.")] = None,
+    tpd: Annotated[str | None, _bound("--tpd", "N", "Tokens a day, for endpoints that set none.")] = None,
+    max_attempts: Annotated[str | None, _bound("--max-attempts", "N", "Attempts per call, the first included.")] = None,
+    deadline_s: Annotated[str | None, _bound("--deadline", "S", "Seconds for a call with all its attempts.")] = None,
+    max_wait_s: Annotated[str | None, _bound("--max-wait", "S", "Seconds to wait for a spent daily quota.")] = None,
 ) -> Work:
     """Run a workflow and stream what its models say."""
     from plait.cli import run as implementation
@@ -100,11 +108,21 @@ def run(
         input_file=input_file,
         context=context or (),
         model=model,
-        max_concurrency=max_concurrency,
         timeout_s=timeout_s,
         as_json=as_json,
         output=output,
+        timings=timings,
         app=directory,
+        bounds={
+            "max_concurrency": max_concurrency,
+            "rpm": rpm,
+            "tpm": tpm,
+            "rpd": rpd,
+            "tpd": tpd,
+            "max_attempts": max_attempts,
+            "deadline_s": deadline_s,
+            "max_wait_s": max_wait_s,
+        },
         debug=bool(program.obj),
     )
     return partial(implementation.run, options)
@@ -128,6 +146,28 @@ def graph(
     from plait.cli.graph import show_graph
 
     return partial(show_graph, name, directory, png=png)
+
+
+@app.command("limits", rich_help_panel=LOOK)
+def limits(
+    part: Annotated[
+        str, typer.Argument(metavar="PART", help="Only endpoints and models whose name holds this.", show_default=False)
+    ] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Show changes until Ctrl-C.")] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Forget what was learnt; what was used today stays.")
+    ] = False,
+    forget_today: Annotated[bool, typer.Option("--forget-today", help="Forget what was used today.")] = False,
+    as_json: Json = False,
+    directory: App = None,
+) -> Work:
+    """Show what has been learnt of endpoints' limits, calls in flight there, and what was used today."""
+    from plait.cli import limits as implementation
+
+    options = implementation.Options(
+        part, watch=watch, forget=forget, forget_today=forget_today, as_json=as_json, app=directory
+    )
+    return partial(implementation.show_limits, options)
 
 
 @models.callback(invoke_without_command=True)
@@ -165,6 +205,9 @@ def doctor(
     from plait.cli.doctor import examine
 
     return partial(examine, directory, online=online, as_json=as_json)
+
+
+app.command("simulate", rich_help_panel=SET_UP, cls=WithProfiles)(simulate)
 
 
 def _version(wanted: bool) -> None:

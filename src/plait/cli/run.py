@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -21,6 +21,7 @@ from plait.cli.screen import Screen
 from plait.cli.signals import Stop, leave_soon
 from plait.cli.sinks import JsonLines, PlainText, Sink, write_output
 from plait.cli.tally import Tally
+from plait.cli.timings import print_timings
 from plait.cli.values import dumps
 from plait.errors import InputError
 from plait.events import EndEvent, Result
@@ -39,11 +40,13 @@ class Options:
     input_file: str | None = None
     context: Sequence[str] = ()
     model: str | None = None
-    max_concurrency: int | None = None
     timeout_s: float | None = None
     as_json: bool = False
     output: str | None = None
+    timings: bool = False
     app: Path | None = None
+    bounds: Mapping[str, str | None] = field(default_factory=dict)
+    """By the setting's name."""
     debug: bool = False
 
 
@@ -55,7 +58,8 @@ def run(options: Options) -> int:
     inputs |= arguments.parse(options.words)
     context = arguments.parse(options.context)
     target = arguments.writable_target(options.output) if options.output else None
-    app, settings = open_app(options.app, model=options.model, max_concurrency=options.max_concurrency)
+    app, settings = open_app(options.app, model=options.model)
+    settings = settings.override(**options.bounds)
     _check_model(settings.model, "--model" if options.model is not None else "model")
     if options.workflow in app.workflows and "model" not in context:
         fetch_embedded(app, settings)
@@ -136,6 +140,8 @@ class _Run:
             code = _failed(result, debug=self.options.debug)
         for note in _notes(result, self.options, self.settings):
             _tell(note)
+        if self.options.timings:
+            print_timings(result, sys.stderr)
         if code:
             leave_soon(code)
         return code

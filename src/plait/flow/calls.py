@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pydantic_core import from_json
+
+from plait.flow.estimates import most_tokens, prompt_tokens
 
 CALL_PATHS = ("/chat/completions", "/responses", "/completions", "/embeddings", "/messages")
 """A POST to a path with one of these endings is a model call, on any host: private base URLs are the rule."""
@@ -46,6 +48,12 @@ class Call:
     asks_stream_usage: bool = False
     answers: int = 1
     """How many answers are asked for (`n`); a stream is complete when each has its end."""
+    account: str = field(default="", repr=False)
+    """The key it is sent with, which has limits of its own; never stored or shown."""
+    prompt_tokens: int = 0
+    """Estimated from the body."""
+    most_tokens: int | None = None
+    """The longest answer that the request allows."""
 
 
 def recognise(request: HttpRequest) -> Call | None:
@@ -59,7 +67,7 @@ def recognise(request: HttpRequest) -> Call | None:
         content = request.content
     # httpx.RequestNotRead and httpx2.RequestNotRead, which share no base but RuntimeError
     except RuntimeError:
-        return Call(endpoint, model="", streamed=False, body_bytes=0, replayable=False)
+        return Call(endpoint, model="", streamed=False, body_bytes=0, replayable=False, account=_account(request))
     body = _parse(content)
     return Call(
         endpoint,
@@ -69,7 +77,19 @@ def recognise(request: HttpRequest) -> Call | None:
         replayable=True,
         asks_stream_usage="stream_options" in body,
         answers=_count(body, "n") or 1,
+        account=_account(request),
+        prompt_tokens=prompt_tokens(body, len(content)),
+        most_tokens=most_tokens(body),
     )
+
+
+def _account(request: HttpRequest) -> str:
+    # OpenAI and most others; Anthropic; Azure
+    for name in ("authorization", "x-api-key", "api-key"):
+        value = request.headers.get(name)
+        if value:
+            return str(value)
+    return ""
 
 
 @lru_cache(maxsize=1024)
@@ -184,7 +204,7 @@ class Meter:
             self._estimate(len(content) // BYTES_PER_TOKEN)
 
     def _estimate(self, output_tokens: int) -> None:
-        self.input_tokens = self._call.body_bytes // BYTES_PER_TOKEN
+        self.input_tokens = self._call.prompt_tokens
         self.output_tokens = output_tokens
 
     def _read_usage(self, event: Mapping[str, Any]) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Protocol
+
+from plait.flow.alarms import shared_alarms
 
 
 class Clock(Protocol):
@@ -32,6 +35,10 @@ class Clock(Protocol):
         """Wait on this thread, until something is put into `wakeups` or the time is over."""
         ...
 
+    def call_at(self, when: float, callback: Callable[[], None]) -> None:
+        """Call it, on some thread, when `now` reaches `when`."""
+        ...
+
 
 class SystemClock:
     """The machine's own clock."""
@@ -53,3 +60,6 @@ class SystemClock:
             wakeups.get(timeout=seconds)
         except Empty:
             return
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> None:
+        shared_alarms().call_at(when, callback)

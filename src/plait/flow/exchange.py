@@ -12,17 +12,26 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from plait.errors import GaveUp
 from plait.flow.calls import Call, Meter, recognise, without_stream_options
 from plait.flow.gate import Gate
+from plait.flow.headers import read_advice, retry_after_s, why_refused
 from plait.flow.held import HeldBody, drain_open, note_open
 from plait.flow.limits import Permit
+from plait.flow.queues import BATCH, Place
 from plait.flow.retries import Attempts, is_retryable_error
 from plait.flow.scopes import Scope, current_limits, current_scope
+from plait.flow.tickets import Outcome, Ticket
+from plait.flow.timings import Timing
 from plait.flow.wire import Wire
 
 logger = logging.getLogger("plait.flow")
 
 _MARK = "plait"
+CONNECTED = "plait_connect_s"
+"""A transport puts the seconds that it took to open a connection there, in the request's extensions."""
+_NOWHERE = Place(sys.maxsize, BATCH)
+_OVERLOADED = frozenset({503, 529})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +81,12 @@ class _Exchange:
         self.foreign = foreign
         self.flavour = sys.modules[type(request).__module__.partition(".")[0]]
         self.endpoint = gate.endpoint(call.endpoint)
-        self.attempts = Attempts(gate.retries, gate.clock)
+        self.lane, retries = gate.lane(call)
+        self.attempts = Attempts(retries, gate.clock)
         self.ended = False
+        self.node = scope.node() if scope else ""
+        self.timing = Timing(calls=1)
+        self.first_token_at = 0.0
 
     async def run(self) -> Any:
         if self.scope:
@@ -82,9 +95,9 @@ class _Exchange:
             self.gate.unscoped_calls += 1
         try:
             while True:
-                permit = await self._admit()
+                permit, ticket = await self._admit()
                 try:
-                    outcome = await self._attempt(permit)
+                    outcome = await self._attempt(permit, ticket)
                 except BaseException:
                     permit.release()
                     raise
@@ -95,15 +108,47 @@ class _Exchange:
                     "%s %s: %s; attempt %d follows in %.1f s",
                     *(self.call.endpoint, self.call.model, outcome.why, self.attempts.count + 1, outcome.wait_s),
                 )
+                began = self.gate.clock.now()
                 await self.wire.sleep(outcome.wait_s, self.scope)
+                self.timing.wait("retry", self.gate.clock.now() - began)
         except BaseException:
             self.end(None)
             raise
 
-    def end(self, meter: Meter | None) -> None:
-        if self.scope and not self.ended:
-            self.scope.end_call(meter)
+    def end(self, meter: Meter | None, ticket: Ticket | None = None) -> None:
+        if self.ended:
+            return
         self.ended = True
+        if meter is not None and ticket is not None:
+            self._settle(meter, ticket)
+        if self.scope:
+            self.scope.end_call(meter)
+            self.scope.add_timing(self.node, self.timing)
+
+    def _settle(self, meter: Meter, ticket: Ticket) -> None:
+        """Tell the gate what the call turned out to cost, and how long it took."""
+        now = self.gate.clock.now()
+        call, first = self.call, self.first_token_at or now
+        connect_s = float(self.request.extensions.get(CONNECTED, 0.0))
+        self.timing.connect_s += connect_s
+        self.timing.first_token_s += max(0.0, first - ticket.sent_at - connect_s)
+        self.timing.generation_s += max(0.0, now - first)
+        if not meter.estimated:
+            self.lane.sizes.learn(call.prompt_tokens, meter.input_tokens, meter.output_tokens, call.answers)
+        # A reader who looks at the tokens may be slow: how long the answer took says nothing of the endpoint then.
+        seen = call.streamed and not self._holds_all
+        ticket.release(
+            Outcome(
+                tokens=meter.input_tokens + meter.output_tokens,
+                output_tokens=meter.output_tokens,
+                duration_s=0.0 if seen else now - ticket.sent_at - connect_s,
+            )
+        )
+
+    @property
+    def _holds_all(self) -> bool:
+        """Whether nobody sees the tokens before the answer is whole."""
+        return self.scope is not None and not self.scope.watched
 
     def check(self) -> None:
         if self.scope:
@@ -113,21 +158,37 @@ class _Exchange:
         error: Exception = self.flavour.RemoteProtocolError(why)
         return error
 
-    async def _admit(self) -> Permit:
+    async def _admit(self) -> tuple[Permit, Ticket]:
         permit = Permit()
-        order = self.scope.order if self.scope else sys.maxsize
+        place = self.scope.place if self.scope else _NOWHERE
+        began = self.gate.clock.now()
         try:
-            for limit in self.gate.bounds(self.call, current_limits()):
+            for limit in current_limits():
                 if not limit.try_acquire():
                     await drain_open()
-                    await self.wire.acquire(limit, order, self.scope)
+                    await self.wire.acquire(limit, place.order, self.scope)
                 permit.add(limit)
+            queued = self.gate.clock.now()
+            ticket = self.lane.ticket(place, self._expected_tokens())
+            permit.add(ticket)
+            if not ticket.try_acquire():
+                await drain_open()
+                await self.wire.acquire(ticket, place.order, self.scope)
         except BaseException:
             permit.release()
             raise
-        return permit
+        if queued > began:
+            self.timing.wait("concurrency", queued - began)
+        for cause, seconds in ticket.waits.items():
+            self.timing.wait(cause, seconds)
+        return permit, ticket
 
-    async def _attempt(self, permit: Permit) -> Any:
+    def _expected_tokens(self) -> float:
+        call = self.call
+        expected = self.lane.sizes.expect(call.prompt_tokens, call.most_tokens, call.answers)
+        return float(expected.input + expected.output)
+
+    async def _attempt(self, permit: Permit, ticket: Ticket) -> Any:
         if self.call.asks_stream_usage and self.endpoint.rejects_stream_options and not self.foreign:
             self._drop_stream_options()
         if self.scope:
@@ -137,10 +198,13 @@ class _Exchange:
             response = await self.wire.send(self.request)
             self.endpoint.reached = True
             if response.status_code >= 400:
-                return await self._refused(response, permit)
+                return await self._refused(response, permit, ticket)
+            if advice := read_advice(response.headers, self.gate.clock.wall()):
+                ticket.tell(advice)
+            self.first_token_at = self.gate.clock.now()
             if _is_stream(response, self.call):
-                return await self._open_stream(response, permit)
-            return await self._read_whole(response, permit)
+                return await self._open_stream(response, permit, ticket)
+            return await self._read_whole(response, permit, ticket)
         except Exception as error:
             wait_s = self.attempts.wait_after_error(error, reached=self.endpoint.reached)
             if wait_s is not None and self.call.replayable and self.wire.can_wait:
@@ -151,15 +215,18 @@ class _Exchange:
                 return self._stand_in(error)
             raise
 
-    async def _refused(self, response: Any, permit: Permit) -> Any:
+    async def _refused(self, response: Any, permit: Permit, ticket: Ticket) -> Any:
         raw = await self._read(response)
         body = _decoded(self.flavour, response, raw)
+        self._report_refusal(response, body, ticket)
         if response.status_code in {400, 422} and self._blames_stream_options(body):
             self.endpoint.rejects_stream_options = True
             return _Again(0.0, "the endpoint rejects stream_options")
         wait_s = self.attempts.wait_after_response(response.status_code, response.headers, body)
         if wait_s is not None and self.call.replayable and self.wire.can_wait:
             return _Again(wait_s, f"status {response.status_code}")
+        if response.status_code == 429 and self.attempts.out_of_time and not self.foreign:
+            raise GaveUp(self.lane.name, "rpm", self.attempts.spent_s, self.attempts.asked_s)
         permit.release()
         self.end(None)
         # openai and anthropic obey this header, so that their retries do not multiply ours.
@@ -167,29 +234,43 @@ class _Exchange:
         response.stream = self.flavour.ByteStream(raw)
         return response
 
-    async def _read_whole(self, response: Any, permit: Permit) -> Any:
+    def _report_refusal(self, response: Any, body: bytes, ticket: Ticket) -> None:
+        status, wall = response.status_code, self.gate.clock.wall()
+        if (status != 429 and status not in _OVERLOADED) or b"insufficient_quota" in body:
+            return
+        headers = response.headers
+        if advice := read_advice(headers, wall):
+            ticket.tell(advice)
+        ticket.release(Outcome(kind=why_refused(status, headers, body), retry_after_s=retry_after_s(headers, wall)))
+
+    async def _read_whole(self, response: Any, permit: Permit, ticket: Ticket) -> Any:
         raw = await self._read(response)
-        permit.release()
         meter = Meter(self.call)
         meter.read_body(_decoded(self.flavour, response, raw))
-        self.end(meter)
+        self.end(meter, ticket)
+        permit.release()
         response.stream = self.flavour.ByteStream(raw)
         return response
 
-    async def _open_stream(self, response: Any, permit: Permit) -> Any:
+    async def _open_stream(self, response: Any, permit: Permit, ticket: Ticket) -> Any:
         """Hold the answer back until its first token, so that a stream that breaks before it can be repeated."""
         source = response.stream
-        held = HeldBody(self.call, self.wire, source, permit, opaque=_is_encoded(response), owner=self)
-        hold_all = self.scope is not None and not self.scope.watched
+        held = HeldBody(self.call, self.wire, source, permit, ticket, opaque=_is_encoded(response), owner=self)
+        began = self.first_token_at
+        self.first_token_at = 0.0
         try:
-            while not held.opaque and (hold_all or not (held.meter.has_token or held.meter.complete)):
+            while not held.opaque and (self._holds_all or not (held.meter.has_token or held.meter.complete)):
                 if not await held.fetch():
                     break
+                if not self.first_token_at and held.meter.has_token:
+                    self.first_token_at = self.gate.clock.now()
         except BaseException:
             await self.wire.close(source)
             raise
+        self.first_token_at = self.first_token_at or began
         if held.meter.worth_another_attempt and self.call.replayable and self.wire.can_wait:
             wait_s = self.attempts.wait_after_response(503, {}, b"")
+            ticket.release(Outcome(kind="overload"))
             if wait_s is not None:
                 await self.wire.close(source)
                 return _Again(wait_s, "the stream began with an error")

@@ -1,40 +1,85 @@
-"""Which bounds hold for a call: its run's, its model's, its endpoint's and the process's, each never exceeded."""
+"""Which bounds hold for a call, and where it queues: one lane for each endpoint, key and model."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import count
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from plait.flow.budgets import Budget, MemoryBudget, Part
 from plait.flow.calls import Call
 from plait.flow.clock import Clock, SystemClock
+from plait.flow.lanes import Lane, Patience
+from plait.flow.leases import Bound
 from plait.flow.limits import Limit
 from plait.flow.retries import RetryPolicy
-from plait.settings import Endpoint, Settings
+from plait.settings import Bounds, Endpoint, Settings
+
+_T = TypeVar("_T", int, float)
+_holders = count()
 
 
 class EndpointState:
     """What this process knows about one base URL."""
 
-    def __init__(self, limit: Limit | None, models: dict[str, Limit]) -> None:
-        self.limit = limit
-        self.models = models
+    def __init__(self) -> None:
         self.reached = False
         """Whether it ever answered."""
         self.rejects_stream_options = False
         """Whether it refuses to report the usage of streams."""
 
 
+class Lanes:
+    """The lanes over one budget: calls that have the same bounds and go to the same place share one."""
+
+    def __init__(self, budget: Budget, clock: Clock) -> None:
+        self._budget = budget
+        self._clock = clock
+        self._lanes: dict[Hashable, Lane] = {}
+        self._lock = threading.Lock()
+
+    def lane(self, name: str, parts: tuple[Part, ...], patience: Patience, process: Limit | None) -> Lane:
+        """The lane of these bounds, made at its first call."""
+        key = (name, parts, patience, process)
+        lane = self._lanes.get(key)
+        if lane is None:
+            with self._lock:
+                lane = self._lanes.get(key)
+                if lane is None:
+                    holder = f"{os.getpid()}-{next(_holders)}"
+                    lane = self._lanes[key] = Lane(
+                        name,
+                        parts,
+                        self._budget,
+                        self._clock,
+                        holder=holder,
+                        patience=patience,
+                        process=process,
+                    )
+        return lane
+
+
 class Gate:
     """The bounds and the retry policy that all calls of a process with the same settings share."""
 
     def __init__(
-        self, settings: Settings, *, clock: Clock | None = None, limit: Callable[[str, int], Limit] = Limit
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        limit: Callable[[str, int], Limit] = Limit,
+        lanes: Lanes | None = None,
     ) -> None:
         self.clock: Clock = clock or SystemClock()
-        self._limit = limit
-        self.retries = RetryPolicy(max_attempts=settings.max_attempts, deadline_s=settings.deadline_s)
+        self._settings = settings
+        self._lanes = lanes or Lanes(MemoryBudget(self.clock), self.clock)
+        self._private = Lanes(MemoryBudget(self.clock), self.clock)
         self.process = limit("process", settings.max_concurrency) if settings.max_concurrency else None
         self.unscoped_calls = 0
         """Calls that belong to no run: bounded like all others, counted here."""
@@ -45,44 +90,80 @@ class Gate:
             if endpoint.base_url:
                 self._named.setdefault(_canonical(endpoint.base_url), []).append(endpoint)
         self._endpoints: dict[str, EndpointState] = {}
-        self._lock = threading.Lock()
+        self._declared: dict[str, int] = {}
+        self._found: dict[tuple[str, str, str], tuple[Lane, RetryPolicy]] = {}
 
     def endpoint(self, base_url: str) -> EndpointState:
         """The state of an endpoint, made at its first call."""
-        state = self._endpoints.get(base_url)
-        if state is None:
-            with self._lock:
-                state = self._endpoints.setdefault(base_url, self._state(base_url))
-        return state
+        return self._endpoints.setdefault(base_url, EndpointState())
 
     def declare(self, base_url: str, *, max_concurrency: int) -> None:
-        """Bound an endpoint that settings do not name, such as the embedded model's few slots."""
-        with self._lock:
-            key = _canonical(base_url)
-            self._endpoints.setdefault(key, EndpointState(self._limit(key, max_concurrency), {}))
+        """Bound an endpoint of this process alone, such as the embedded model's few slots: nothing is learnt of it."""
+        self._declared.setdefault(_canonical(base_url), max_concurrency)
 
-    def bounds(self, call: Call, run_limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
-        """The limits to acquire, one after the other, in this order.
+    def lane(self, call: Call) -> tuple[Lane, RetryPolicy]:
+        """Where a call queues, and how often it is tried."""
+        key = (call.endpoint, call.account, call.model)
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._find(*key)
+        return found
 
-        Leaf to root: a slot held while waiting for the next bound is one that nobody else could have used, since
-        they would wait for that next bound too. So nothing is wasted, nothing starves and no cycle can form.
-        """
-        state = self.endpoint(call.endpoint)
-        shared = (state.models.get(call.model), state.limit, self.process)
-        return (*run_limits, *(limit for limit in shared if limit is not None))
-
-    def _state(self, base_url: str) -> EndpointState:
-        """Of endpoints that have several names the strictest bounds hold."""
+    def _find(self, base_url: str, account: str, model: str) -> tuple[Lane, RetryPolicy]:
+        settings = self._settings
+        name = f"{base_url} {model}".rstrip()
+        if base_url in self._declared:
+            part = Part(name, Bound(max_concurrency=self._declared[base_url]), learns=False)
+            patience = Patience(settings.deadline_s, settings.max_wait_s)
+            return self._private.lane(name, (part,), patience, self.process), self._retries(())
         named = self._named.get(base_url, [])
-        bounds = [endpoint.max_concurrency for endpoint in named if endpoint.max_concurrency]
-        models: dict[str, int] = {}
-        for endpoint in named:
-            for model, most in endpoint.models.items():
-                models[model] = min(most, models.get(model, most))
-        return EndpointState(
-            self._limit(base_url, min(bounds)) if bounds else None,
-            {model: self._limit(f"{base_url} {model}", most) for model, most in models.items()},
+        # Of endpoints that have several names the strictest bounds hold.
+        of_model = [endpoint.models[model] for endpoint in named if model in endpoint.models]
+        of_endpoint = [_filled(endpoint.bounds, settings) for endpoint in named] or [_filled(Bounds(), settings)]
+        zone = named[0].quota_timezone if named else settings.quota_timezone
+        digest = _digest(account)
+        parts = [Part(f"{base_url} {digest} {model}", _bound(of_model, zone))]
+        whole = _bound(of_endpoint, zone)
+        if whole != Bound(timezone=zone):
+            parts.append(Part(f"{base_url} {digest} *", whole, learns=False))
+        bounds = [*of_model, *of_endpoint]
+        retries = self._retries(bounds)
+        patience = Patience(retries.deadline_s, _least(settings.max_wait_s, [b.max_wait_s for b in bounds]))
+        return self._lanes.lane(name, tuple(parts), patience, self.process), retries
+
+    def _retries(self, bounds: Sequence[Bounds]) -> RetryPolicy:
+        return RetryPolicy(
+            max_attempts=_least(self._settings.max_attempts, [b.max_attempts for b in bounds]) or 1,
+            deadline_s=_least(self._settings.deadline_s, [b.deadline_s for b in bounds]) or 1.0,
         )
+
+
+def _filled(bounds: Bounds, settings: Settings) -> Bounds:
+    """An endpoint's bounds, with the general ones where it has none of its own."""
+    general = {name: getattr(settings, name) for name in ("rpm", "tpm", "rpd", "tpd") if getattr(bounds, name) is None}
+    return replace(bounds, **general)
+
+
+def _bound(bounds: Sequence[Bounds], timezone: str) -> Bound:
+    return Bound(
+        max_concurrency=_least(None, [b.max_concurrency for b in bounds]),
+        rpm=_least(None, [b.rpm for b in bounds]),
+        tpm=_least(None, [b.tpm for b in bounds]),
+        rpd=_least(None, [b.rpd for b in bounds]),
+        tpd=_least(None, [b.tpd for b in bounds]),
+        timezone=timezone,
+    )
+
+
+def _least(otherwise: _T | None, values: Sequence[_T | None]) -> _T | None:
+    given = [value for value in values if value is not None]
+    return min(given) if given else otherwise
+
+
+@lru_cache(maxsize=256)
+def _digest(account: str) -> str:
+    """Tells accounts apart where they are stored, without the key."""
+    return blake2b(account.encode(), digest_size=4, person=b"plait").hexdigest() if account else "-"
 
 
 def _canonical(base_url: str) -> str:

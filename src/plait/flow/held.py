@@ -10,19 +10,23 @@ from typing import Any, Protocol
 
 from plait.flow.calls import Call, Meter
 from plait.flow.limits import Permit
+from plait.flow.tickets import Ticket
 from plait.flow.wire import Wire
 
 
 class HeldBody:
     """The rest of a streamed answer, with the permit it holds and the meter that watches it."""
 
-    def __init__(self, call: Call, wire: Wire, source: Any, permit: Permit, *, opaque: bool, owner: Owner) -> None:
+    def __init__(
+        self, call: Call, wire: Wire, source: Any, permit: Permit, ticket: Ticket, *, opaque: bool, owner: Owner
+    ) -> None:
         self.meter = Meter(call)
         self.opaque = opaque
         self.source = source
         self._wire = wire
         self._owner = owner
         self._permit = permit
+        self._ticket = ticket
         self._chunks = wire.chunks(source)
         self._ready: deque[bytes] = deque()
         self._reading = asyncio.Lock()
@@ -88,8 +92,8 @@ class HeldBody:
 
     def _settle(self, meter: Meter | None) -> None:
         self._over = True
+        self._owner.end(meter, self._ticket)
         self._permit.release()
-        self._owner.end(meter)
 
 
 class Owner(Protocol):
@@ -99,7 +103,7 @@ class Owner(Protocol):
         """Raise once the run is over."""
         ...
 
-    def end(self, meter: Meter | None) -> None:
+    def end(self, meter: Meter | None, ticket: Ticket | None = None) -> None:
         """Take the meter of the answer, None of a failed one."""
         ...
 

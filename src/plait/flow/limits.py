@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from plait.flow.tickets import Ticket
+
 _WAITING, _GRANTED, _GONE = range(3)
 _arrivals = itertools.count()
 
@@ -25,6 +27,10 @@ class _Waiter:
 
     def __lt__(self, other: _Waiter) -> bool:
         return (self.order, self.arrival) < (other.order, other.arrival)
+
+
+Waiting = _Waiter
+"""A place in the queue."""
 
 
 class Limit:
@@ -58,6 +64,16 @@ class Limit:
             taken = self._take_free()
         self._hand_out()
         return taken
+
+    def queue(self, order: int, wake: Callable[[], None]) -> Waiting | None:
+        """Queue for a slot: `wake` is called, on whatever thread, once it is taken. None when it was taken at once."""
+        waiter = _Waiter(order, wake)
+        return None if self._queue(waiter) else waiter
+
+    def withdraw(self, waiting: Waiting) -> None:
+        """Leave the queue; a slot that was taken meanwhile goes to the next."""
+        if self._leave(waiting):
+            self.release()
 
     async def acquire(self, order: int) -> None:
         """Wait for a slot. A cancelled waiter leaves the queue, and a slot granted meanwhile goes to the next."""
@@ -168,10 +184,10 @@ class Permit:
     __slots__ = ("_held",)
 
     def __init__(self) -> None:
-        self._held: list[Limit] = []
+        self._held: list[Limit | Ticket] = []
 
-    def add(self, limit: Limit) -> None:
-        """Note that a slot of the limit is held."""
+    def add(self, limit: Limit | Ticket) -> None:
+        """Note that a slot of the limit, or the ticket, is held."""
         self._held.append(limit)
 
     def release(self) -> None:

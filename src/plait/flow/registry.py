@@ -1,11 +1,16 @@
-"""One gate for all runs of a process that have the same settings."""
+"""One gate for all runs of a process that have the same settings, over one budget for all gates."""
 
 from __future__ import annotations
 
 import threading
+from functools import cache
+from pathlib import Path
 from weakref import WeakValueDictionary
 
-from plait.flow.gate import Gate
+from plait.flow.budgets import MemoryBudget
+from plait.flow.clock import SystemClock
+from plait.flow.gate import Gate, Lanes
+from plait.flow.host_budget import HostBudget
 from plait.flow.limits import Limit
 from plait.settings import Settings
 
@@ -14,6 +19,7 @@ _gates: list[tuple[Settings, Gate]] = []
 """The most recently used last. Bounded, for hosts that make settings per request (a key per customer)."""
 _limits: WeakValueDictionary[tuple[str, int], Limit] = WeakValueDictionary()
 _lock = threading.Lock()
+_clock = SystemClock()
 
 
 def gate_for(settings: Settings) -> Gate:
@@ -24,10 +30,23 @@ def gate_for(settings: Settings) -> Gate:
                 if index:
                     _gates.append(_gates.pop(-1 - index))
                 return gate
-        gate = Gate(settings, limit=_shared_limit)
+        shared = settings.share and settings.home != Path()
+        gate = Gate(
+            settings, clock=_clock, limit=_shared_limit, lanes=_host_lanes(settings.home) if shared else _own_lanes()
+        )
         _gates.append((settings, gate))
         del _gates[:-_KEPT]
         return gate
+
+
+@cache
+def _own_lanes() -> Lanes:
+    return Lanes(MemoryBudget(_clock), _clock)
+
+
+@cache
+def _host_lanes(home: Path) -> Lanes:
+    return Lanes(HostBudget(home / "limits.db", _clock), _clock)
 
 
 def _shared_limit(name: str, capacity: int) -> Limit:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 from plait.flow.clock import Clock
+from plait.flow.headers import retry_after_s
 
 RETRYABLE_STATUSES = frozenset({408, 409, 429})
 """Besides every 5xx. Never 400, 401, 403, 404, 422: the same request would be refused again."""
@@ -20,7 +20,7 @@ class RetryPolicy:
     """How often and for how long one call is tried."""
 
     max_attempts: int = 8
-    """The first included."""
+    """The first included; refusals for a rate do not count, unless this is 1."""
     deadline_s: float = 600.0
     """Seconds from the first attempt after which no further one begins."""
     first_wait_s: float = 0.5
@@ -30,13 +30,23 @@ class RetryPolicy:
 class Attempts:
     """Counts the attempts of one call and decides after each failure."""
 
-    __slots__ = ("_clock", "_policy", "_started", "count")
+    __slots__ = ("_clock", "_failures", "_policy", "_started", "asked_s", "count", "out_of_time")
 
     def __init__(self, policy: RetryPolicy, clock: Clock) -> None:
         self._policy = policy
         self._clock = clock
         self._started: float | None = None
+        self._failures = 0
         self.count = 0
+        self.out_of_time = False
+        """Whether the deadline forbade another attempt."""
+        self.asked_s = 0.0
+        """The wait that was too long for it."""
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds since the first attempt began."""
+        return 0.0 if self._started is None else self._clock.now() - self._started
 
     def begin(self) -> None:
         """Note that an attempt is sent now."""
@@ -48,7 +58,11 @@ class Attempts:
         """Seconds to wait before the next attempt, or None when this answer is final."""
         if not _is_retryable(status, headers, body):
             return None
-        return self._wait(_retry_after_s(headers, self._clock), self._policy.max_attempts)
+        asked_s = retry_after_s(headers, self._clock.wall())
+        if status == 429 and self._policy.max_attempts > 1:
+            # Waiting one's turn is no failure: the deadline bounds it. One attempt means one, though.
+            return self._wait(asked_s)
+        return self._fail(asked_s, self._policy.max_attempts)
 
     def wait_after_error(self, error: Exception, *, reached: bool) -> float | None:
         """Seconds to wait before the next attempt, or None when the error is final.
@@ -59,17 +73,20 @@ class Attempts:
         if not is_retryable_error(error):
             return None
         most = self._policy.max_attempts
-        return self._wait(None, most if reached else min(most, _UNREACHED_ATTEMPTS))
+        return self._fail(None, most if reached else min(most, _UNREACHED_ATTEMPTS))
 
-    def _wait(self, asked_s: float | None, max_attempts: int) -> float | None:
-        if self.count >= max_attempts:
-            return None
+    def _fail(self, asked_s: float | None, max_attempts: int) -> float | None:
+        self._failures += 1
+        return None if self._failures >= max_attempts else self._wait(asked_s)
+
+    def _wait(self, asked_s: float | None) -> float | None:
         if asked_s is None:
             # Exponential backoff with full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
             ceiling = self._policy.first_wait_s * 2.0 ** min(self.count - 1, 30)
             asked_s = self._clock.uniform(min(self._policy.longest_wait_s, ceiling))
-        spent = self._clock.now() - (self._started or 0.0)
-        return asked_s if spent + asked_s <= self._policy.deadline_s else None
+        self.asked_s = asked_s
+        self.out_of_time = self.spent_s + asked_s > self._policy.deadline_s
+        return None if self.out_of_time else asked_s
 
 
 def is_retryable_error(error: Exception) -> bool:
@@ -89,24 +106,3 @@ def _is_retryable(status: int, headers: Mapping[str, str], body: bytes) -> bool:
     if b"insufficient_quota" in body:
         return False
     return status in RETRYABLE_STATUSES or status >= 500
-
-
-def _retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:
-    """Seconds from `retry-after-ms` (OpenAI, Azure) or `retry-after` (RFC 9110, section 10.2.3: seconds or a date)."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        text = headers.get(name)
-        if text is None:
-            continue
-        try:
-            seconds = float(text) * unit
-        except ValueError:
-            continue
-        if 0 <= seconds < float("inf"):
-            return seconds
-    text = headers.get("retry-after")
-    if text is None:
-        return None
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - clock.wall())
-    except (ValueError, TypeError, OverflowError):
-        return None

@@ -14,6 +14,8 @@ from plait.errors import CallCancelled
 from plait.flow.calls import Call, Meter
 from plait.flow.gate import Gate
 from plait.flow.limits import Limit
+from plait.flow.queues import BATCH, INTERACTIVE, Place
+from plait.flow.timings import Timing
 from plait.flow.usage import Usage
 from plait.settings import Settings, from_env
 
@@ -28,7 +30,15 @@ class Scope:
     """
 
     def __init__(
-        self, run_id: str, *, gate: Gate, settings: Settings, watched: bool = True, parent: Scope | None = None
+        self,
+        run_id: str,
+        *,
+        gate: Gate,
+        settings: Settings,
+        watched: bool = True,
+        group: str = "",
+        node: Callable[[], str] = str,
+        parent: Scope | None = None,
     ) -> None:
         self.run_id = run_id
         self.gate = gate
@@ -37,7 +47,13 @@ class Scope:
         self.parent = parent
         self.order: int = parent.order if parent else next(_starts)
         """Older runs go first."""
+        self.group: str = parent.group if parent else group
+        """The workflow or batch, which shares endpoints fairly with others."""
+        self.node = node
+        """Finds the name of the node that is running here."""
         self.usage = Usage()
+        self.timings: dict[str, Timing] = {}
+        """Where the time of its calls went, by node."""
         self.cancelled = False
         self.put_off: list[Callable[[], Awaitable[object]]] = []
         """Work that waits until the run has given its answer."""
@@ -45,6 +61,21 @@ class Scope:
         self._lock = threading.RLock()
         self._wakeups: set[SimpleQueue[None]] = set()
         self._tasks: dict[asyncio.Task[object], asyncio.AbstractEventLoop] = {}
+
+    @property
+    def place(self) -> Place:
+        """Where its calls stand in a queue."""
+        outermost = self
+        while outermost.parent:
+            outermost = outermost.parent
+        return Place(self.order, INTERACTIVE if outermost.watched else BATCH, self.group)
+
+    def add_timing(self, node: str, timing: Timing) -> None:
+        """Add the times of a call that is over."""
+        with self._lock:
+            self.timings.setdefault(node, Timing()).add(timing)
+        if self.parent:
+            self.parent.add_timing(node, timing)
 
     def begin_call(self, call: Call) -> None:
         """Count a call. Raises CallCancelled once the run is."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from plait.flow.limits import Limit
 from plait.flow.scopes import Scope
+from plait.flow.tickets import Ticket
 
 _T = TypeVar("_T")
 
@@ -18,7 +19,7 @@ class Wire(Protocol):
     can_wait: bool
     """False where waiting would block an event loop."""
 
-    async def acquire(self, limit: Limit, order: int, scope: Scope | None) -> None: ...
+    async def acquire(self, limit: Limit | Ticket, order: int, scope: Scope | None) -> None: ...
     async def send(self, request: Any) -> Any: ...
     async def next_chunk(self, chunks: Any) -> bytes | None: ...
     async def close(self, stream: Any) -> None: ...

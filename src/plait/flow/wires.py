@@ -14,7 +14,11 @@ from plait.flow.clock import Clock
 from plait.flow.held import HeldBody
 from plait.flow.limits import Limit
 from plait.flow.scopes import Scope
+from plait.flow.tickets import Ticket
 from plait.flow.wire import drive
+
+_MOMENT_S = 0.2
+"""Another process may hold the budget's file for so long."""
 
 
 class AsyncWire:
@@ -26,7 +30,7 @@ class AsyncWire:
         self._send = send
         self._clock = clock
 
-    async def acquire(self, limit: Limit, order: int, scope: Scope | None) -> None:
+    async def acquire(self, limit: Limit | Ticket, order: int, scope: Scope | None) -> None:
         await limit.acquire(order)
 
     async def send(self, request: Any) -> Any:
@@ -59,9 +63,9 @@ class BlockingWire:
         self._clock = clock
         self.can_wait = not _on_event_loop()
 
-    async def acquire(self, limit: Limit, order: int, scope: Scope | None) -> None:
+    async def acquire(self, limit: Limit | Ticket, order: int, scope: Scope | None) -> None:
         if not self.can_wait:
-            if not limit.try_acquire():
+            if not (limit.try_acquire() or _comes_soon(limit, order)):
                 raise BlockingCall(
                     f"a synchronous model call on an event loop's own thread would have to wait for {limit.name} "
                     f"({limit.capacity} in flight) and block every other call; use `await model.ainvoke(...)`, or "
@@ -97,6 +101,10 @@ class BlockingWire:
 
     def held_stream(self, flavour: ModuleType, held: HeldBody) -> Any:
         return _blocking_stream(flavour)(held)
+
+
+def _comes_soon(limit: Limit | Ticket, order: int) -> bool:
+    return isinstance(limit, Ticket) and limit.pending and limit.acquire_blocking(order, SimpleQueue(), _MOMENT_S)
 
 
 def _on_event_loop() -> bool:

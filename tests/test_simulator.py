@@ -1,4 +1,4 @@
-"""The suite's own provider speaks to the real SDKs, counts what is in flight, and fails as it is told to."""
+"""The simulator speaks to the real SDKs, counts what is in flight, and behaves as it is told to."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import anthropic
 import openai
 import pytest
 
-from tests.provider import Behaviour, Provider, running_provider
+from plait.simulator import Behaviour, Profile, Simulator, running
 
 ASK: list[Any] = [{"role": "user", "content": "how are you"}]
 
 
-def client(provider: Provider, key: str = "sk-test") -> openai.AsyncOpenAI:
+def client(provider: Simulator, key: str = "sk-test") -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=provider.base_url, api_key=key, max_retries=0)
 
 
-async def ask(provider: Provider) -> str | None:
+async def ask(provider: Simulator) -> str | None:
     answer = await client(provider).chat.completions.create(model="m", messages=ASK)
     return answer.choices[0].message.content
 
 
-async def test_a_chat_answer_repeats_the_last_user_message_and_counts_words(provider: Provider) -> None:
+async def test_a_chat_answer_repeats_the_last_user_message_and_counts_words(provider: Simulator) -> None:
     answer = await client(provider).chat.completions.create(model="m", messages=ASK)
     assert answer.choices[0].message.content == "Answer to: how are you"
     assert answer.usage is not None
@@ -34,7 +34,7 @@ async def test_a_chat_answer_repeats_the_last_user_message_and_counts_words(prov
     assert provider.requests[0].headers["authorization"] == "Bearer sk-test"
 
 
-async def test_a_chat_stream_has_a_chunk_per_word_and_usage_where_asked_for(provider: Provider) -> None:
+async def test_a_chat_stream_has_a_chunk_per_word_and_usage_where_asked_for(provider: Simulator) -> None:
     stream = await client(provider).chat.completions.create(
         model="m", messages=ASK, stream=True, stream_options={"include_usage": True}
     )
@@ -45,7 +45,7 @@ async def test_a_chat_stream_has_a_chunk_per_word_and_usage_where_asked_for(prov
     assert chunks[-1].usage.total_tokens == 8
 
 
-async def test_a_chat_answer_calls_the_tools_it_is_told_to(provider: Provider) -> None:
+async def test_a_chat_answer_calls_the_tools_it_is_told_to(provider: Simulator) -> None:
     provider.script(*[Behaviour(tool_calls=[("add", {"a": 1}), ("stop", {})])] * 2)
     answer = await client(provider).chat.completions.create(model="m", messages=ASK)
     assert answer.choices[0].finish_reason == "tool_calls"
@@ -57,7 +57,7 @@ async def test_a_chat_answer_calls_the_tools_it_is_told_to(provider: Provider) -
         assert [(function.name, function.arguments) for function in called] == [("add", '{"a": 1}'), ("stop", "{}")]
 
 
-async def test_responses_plain_and_streamed(provider: Provider) -> None:
+async def test_responses_plain_and_streamed(provider: Simulator) -> None:
     sdk = client(provider)
     answer = await sdk.responses.create(model="m", input="how are you")
     assert answer.output_text == "Answer to: how are you"
@@ -69,7 +69,7 @@ async def test_responses_plain_and_streamed(provider: Provider) -> None:
     assert final.usage.output_tokens == 5
 
 
-async def test_anthropic_messages_plain_and_streamed(provider: Provider) -> None:
+async def test_anthropic_messages_plain_and_streamed(provider: Simulator) -> None:
     sdk = anthropic.AsyncAnthropic(base_url=provider.origin, api_key="sk-test", max_retries=0)
     answer = await sdk.messages.create(model="m", max_tokens=9, messages=ASK)
     assert answer.content[0].type == "text"
@@ -82,7 +82,7 @@ async def test_anthropic_messages_plain_and_streamed(provider: Provider) -> None
 
 
 def test_synchronous_clients_use_a_provider_in_a_thread_of_its_own() -> None:
-    with running_provider(answer=lambda body: body["model"].upper()) as provider:
+    with running(answer=lambda body: body["model"].upper()) as provider:
         sdk = openai.OpenAI(base_url=provider.base_url, api_key="sk-test", max_retries=0)
         answer = sdk.chat.completions.create(model="quiet", messages=ASK)
         assert answer.choices[0].message.content == "QUIET"
@@ -93,7 +93,7 @@ def test_synchronous_clients_use_a_provider_in_a_thread_of_its_own() -> None:
         assert (provider.in_flight, provider.peak, provider.closed_early) == (0, 1, 0)
 
 
-async def test_the_gate_lets_requests_pile_up_and_the_peak_is_counted(provider: Provider) -> None:
+async def test_the_gate_lets_requests_pile_up_and_the_peak_is_counted(provider: Simulator) -> None:
     provider.close_gate()
     async with asyncio.TaskGroup() as group:
         for _ in range(7):
@@ -105,7 +105,7 @@ async def test_the_gate_lets_requests_pile_up_and_the_peak_is_counted(provider: 
     assert (provider.in_flight, provider.peak) == (0, 7)
 
 
-async def test_a_client_that_leaves_frees_its_place_and_is_counted(provider: Provider) -> None:
+async def test_a_client_that_leaves_frees_its_place_and_is_counted(provider: Simulator) -> None:
     provider.script(Behaviour(hold=asyncio.Event()), Behaviour(hold=asyncio.Event(), hold_after_chunks=2))
     waiting = asyncio.create_task(ask(provider))
     await provider.arrived(1)
@@ -123,7 +123,7 @@ async def test_a_client_that_leaves_frees_its_place_and_is_counted(provider: Pro
     assert provider.closed_early == 2
 
 
-async def test_scripted_steps_come_first_then_behave_then_good_answers(provider: Provider) -> None:
+async def test_scripted_steps_come_first_then_behave_then_good_answers(provider: Simulator) -> None:
     slow = {"message": "slow down", "code": "x"}
     provider.script(Behaviour(status=429, headers={"retry-after": "7"}, error=slow))
     provider.behave = lambda body, index: Behaviour(status=503) if index == 1 else None
@@ -136,7 +136,7 @@ async def test_scripted_steps_come_first_then_behave_then_good_answers(provider:
 
 
 async def test_wrong_keys_unknown_models_and_unknown_paths_are_refused_in_the_api_shape() -> None:
-    async with Provider(require_key="sk-good", models=["known"]) as provider:
+    async with Simulator(Profile(require_key="sk-good", models=("known",))) as provider:
         with pytest.raises(openai.AuthenticationError, match="Incorrect API key") as refused:
             await ask(provider)
         assert refused.value.code == "invalid_api_key"
@@ -147,7 +147,7 @@ async def test_wrong_keys_unknown_models_and_unknown_paths_are_refused_in_the_ap
             await client(provider, "sk-good").files.list()
 
 
-async def test_an_old_server_rejects_stream_options(provider: Provider) -> None:
+async def test_an_old_server_rejects_stream_options(provider: Simulator) -> None:
     provider.behave = lambda body, index: Behaviour(reject_stream_options=True)
     with pytest.raises(openai.BadRequestError, match="stream_options"):
         await client(provider).chat.completions.create(
@@ -156,7 +156,7 @@ async def test_an_old_server_rejects_stream_options(provider: Provider) -> None:
     assert await ask(provider) == "Answer to: how are you"
 
 
-async def test_connections_are_reset_cut_and_truncated_on_demand(provider: Provider) -> None:
+async def test_connections_are_reset_cut_and_truncated_on_demand(provider: Simulator) -> None:
     provider.script(
         Behaviour(reset_before_headers=True),
         Behaviour(truncate_json=True),
@@ -182,7 +182,7 @@ async def test_connections_are_reset_cut_and_truncated_on_demand(provider: Provi
     assert provider.in_flight == 0
 
 
-async def test_bodies_can_be_gzipped_or_no_json_at_all(provider: Provider) -> None:
+async def test_bodies_can_be_gzipped_or_no_json_at_all(provider: Simulator) -> None:
     provider.script(
         Behaviour(gzip=True),
         Behaviour(gzip=True),

@@ -1,0 +1,242 @@
+"""The budget that all plait processes of a host share: a file, no server.
+
+One SQLite transaction takes in a report and grants a lease on all parts of a budget. It happens on a thread of its
+own: leases carry enough for about a tenth of a second, so calls seldom wait for it. The clock is the machine's
+monotonic one, which all its processes share. A file that cannot be used is replaced or done without, and told once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from functools import cache
+from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from plait.flow.budgets import Deliver, MemoryBudget, Part, new_entry
+from plait.flow.clock import Clock
+from plait.flow.control import Entry, exchange
+from plait.flow.leases import Bound, Lease, Report
+
+logger = logging.getLogger("plait.flow")
+
+VERSION = 1
+_BUSY_S = 5.0
+_FORGOTTEN_S = 30 * 86_400.0
+_SUSPECT_S = 0.3
+"""A holder that has been silent for so long is looked at: does its process still live?"""
+
+
+class _Wish(NamedTuple):
+    parts: Sequence[Part]
+    report: Report
+    deliver: Deliver
+
+
+class HostBudget:
+    """See `budgets.Budget`. `file` and its folder are made when the first call comes, readable by their owner only."""
+
+    def __init__(self, file: Path, clock: Clock) -> None:
+        self._file = file
+        self._clock = clock
+        self._wishes: SimpleQueue[_Wish | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self._lock = threading.Lock()
+        self._instead: MemoryBudget | None = None
+        self._holding: dict[str, Sequence[Part]] = {}
+
+    def exchange(self, parts: Sequence[Part], report: Report, deliver: Deliver) -> None:
+        if self._instead is not None:
+            self._instead.exchange(parts, report, deliver)
+            return
+        if self._pid != os.getpid():  # the first call, or the first after a fork
+            self._start()
+        self._wishes.put(_Wish(parts, report, deliver))
+
+    def close(self) -> None:
+        """Give back what this process holds and end the thread."""
+        thread = self._thread
+        if thread is not None and self._pid == os.getpid() and thread.is_alive():
+            self._wishes.put(None)
+            thread.join(_BUSY_S)
+        self._pid = 0
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._pid == os.getpid():
+                return
+            self._wishes = SimpleQueue()
+            self._thread = threading.Thread(target=self._serve, args=(self._wishes,), name="plait budget", daemon=True)
+            self._pid = os.getpid()
+            self._thread.start()
+            atexit.register(self.close)
+
+    # --- on the thread -----------------------------------------------------------------------------------
+
+    def _serve(self, wishes: SimpleQueue[_Wish | None]) -> None:
+        connection: sqlite3.Connection | None = None
+        while (wish := wishes.get()) is not None:
+            if self._instead is None:
+                try:
+                    connection = connection or _open(self._file)
+                    lease = self._transact(connection, wish)
+                except (sqlite3.Error, OSError) as error:
+                    self._do_without(error)
+                else:
+                    wish.deliver(lease)
+                    continue
+            assert self._instead is not None
+            self._instead.exchange(wish.parts, wish.report, wish.deliver)
+        if connection is not None:
+            with suppress(sqlite3.Error), closing(connection):
+                self._leave(connection)
+
+    def _transact(self, connection: sqlite3.Connection, wish: _Wish) -> Lease:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Read inside the transaction: what waited for the file is not of an earlier time than what it finds there.
+            now, wall = self._clock.now(), self._clock.wall()
+            entries = [(_load(connection, part, now), part.bound) for part in wish.parts]
+            for entry, _ in entries:
+                _bury_the_dead(entry, now)
+            lease = exchange(entries, wish.report, now, wall)
+            _save(connection, wish.parts, entries)
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        if wish.report.leaving:
+            self._holding.pop(wish.report.holder, None)
+        else:
+            self._holding[wish.report.holder] = wish.parts
+        return lease
+
+    def _leave(self, connection: sqlite3.Connection) -> None:
+        for holder, parts in list(self._holding.items()):
+            self._transact(connection, _Wish(parts, Report(holder, leaving=True), lambda _: None))
+
+    def _do_without(self, error: Exception) -> None:
+        logger.warning(
+            "limits are not shared with other processes: cannot use %s: %s (set PLAIT_HOME to a writable folder, or "
+            "PLAIT_SHARE=0 to have it so)",
+            *(self._file, error),
+        )
+        self._instead = MemoryBudget(self._clock)
+
+
+def _bury_the_dead(entry: Entry, now: float) -> None:
+    """A killed process gives back at once what it held; the law itself waits for three seconds of silence."""
+    for name, holder in entry.holders.items():
+        if now - holder.seen > _SUSPECT_S and not _lives(name):
+            holder.seen = now - 1e6
+
+
+def _lives(holder: str) -> bool:
+    pid = holder.partition("-")[0]
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OSError):
+        return True
+    return True
+
+
+# --- the file ------------------------------------------------------------------------------------------
+
+
+def read(file: Path) -> dict[str, Entry]:
+    """What the file knows, by the names of `budgets.Part`; empty where there is none.
+
+    Raises sqlite3.Error where it cannot be read.
+    """
+    if not file.is_file():
+        return {}
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as connection:
+        rows = connection.execute("SELECT name, state FROM entries ORDER BY name").fetchall()
+    found = {}
+    for name, state in rows:
+        with suppress(ValidationError):
+            found[name] = _adapter().validate_json(state)
+    return found
+
+
+def forget(file: Path, names: Sequence[str]) -> int:
+    """Forget what is known under these names; returns how many there were. Quotas used today are forgotten too."""
+    if not file.is_file():
+        return 0
+    with closing(sqlite3.connect(file, timeout=_BUSY_S)) as connection, connection:
+        done = connection.executemany("DELETE FROM entries WHERE name = ?", [(name,) for name in names])
+        return done.rowcount
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        return _connect(file)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # not damaged: busy, read-only, no space
+            raise
+        aside = file.with_name(f"{file.name}.damaged-{time.time():.0f}")
+        file.replace(aside)
+        for leftover in (f"{file}-wal", f"{file}-shm"):
+            Path(leftover).unlink(missing_ok=True)
+        logger.warning("%s was damaged and is now %s; limits are learnt anew", file, aside.name)
+        return _connect(file)
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # A crash of the machine may lose the last moments, never the file.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found not in {0, VERSION}:
+            raise OSError(f"it is of version {found}, this plait knows version {VERSION}")
+        connection.execute("CREATE TABLE IF NOT EXISTS entries (name TEXT PRIMARY KEY, state TEXT NOT NULL, seen REAL)")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("DELETE FROM entries WHERE seen < ?", (time.time() - _FORGOTTEN_S,))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _load(connection: sqlite3.Connection, part: Part, now: float) -> Entry:
+    row = connection.execute("SELECT state FROM entries WHERE name = ?", (part.name,)).fetchone()
+    if row is not None:
+        try:
+            entry: Entry = _adapter().validate_json(row[0])
+        except ValidationError:
+            logger.warning("what was known of %s cannot be read and is learnt anew", part.name)
+        else:
+            return entry
+    return new_entry(part, now)
+
+
+def _save(connection: sqlite3.Connection, parts: Sequence[Part], entries: Sequence[tuple[Entry, Bound]]) -> None:
+    connection.executemany(
+        "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)",
+        [
+            (part.name, _adapter().dump_json(entry).decode(), entry.seen_wall)
+            for part, (entry, _) in zip(parts, entries, strict=True)
+        ],
+    )
+
+
+@cache
+def _adapter() -> TypeAdapter[Entry]:
+    return TypeAdapter(Entry)

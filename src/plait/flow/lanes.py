@@ -1,0 +1,422 @@
+"""The calls of this process to one endpoint and model: they queue here and go out as the budget's leases allow.
+
+Nothing here blocks. What happens (a call comes, goes, ends; a lease arrives; time passes) is put on a deque, and
+whoever gets the lock deals with it: also inside a garbage collection that interrupts this very code on the same thread.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from plait.errors import GaveUp, PlaitError, QuotaReached
+from plait.flow.budgets import Budget, Part
+from plait.flow.clock import Clock
+from plait.flow.estimates import Sizes
+from plait.flow.headers import Advice
+from plait.flow.leases import NOTHING, Cause, Lease, Refusal, Report, Told
+from plait.flow.limits import Limit, Waiting
+from plait.flow.queues import FairQueue, Place
+from plait.flow.tickets import GRANTED, REFUSED, Outcome, Ticket
+from plait.flow.windows import per_token
+
+CAUSES: tuple[Cause, ...] = ("concurrency", "rpm", "tpm", "quota")
+_HEARTBEAT_S = 1.0
+_TICK_S = 0.001
+_SOON_S = 0.02
+"""Leases are not renewed faster than this for a few more slots."""
+_HEADERS_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long calls wait at the gate."""
+
+    deadline_s: float = 600.0
+    """Without any success at the endpoint."""
+    max_wait_s: float | None = 60.0
+    """For a day's quota; None: as long as it takes."""
+
+
+class Lane:
+    """One queue with one lease. `process`: the bound of all lanes together, taken last."""
+
+    def __init__(
+        self,
+        name: str,
+        parts: Sequence[Part],
+        budget: Budget,
+        clock: Clock,
+        *,
+        holder: str,
+        patience: Patience | None = None,
+        process: Limit | None = None,
+    ) -> None:
+        self.name = name
+        self.in_flight = 0
+        self.peak = 0
+        self.patience = patience or Patience()
+        self._parts = parts
+        self._budget = budget
+        self._clock = clock
+        self._process = process
+        self._queue: FairQueue[Ticket] = FairQueue()
+        self._events: deque[Callable[[], None]] = deque()
+        self._lock = threading.Lock()
+        self._actions: list[Callable[[], None]] = []
+        self._lease: Lease = NOTHING
+        self._asking = False
+        self._asked_at = -math.inf
+        self._requests = 0.0
+        self._tokens = 0.0
+        self._next_at = -math.inf
+        self._alarm_at = math.inf
+        self._report = Report(holder)
+        self._sent = 0.0
+        self._sent_tokens = 0.0
+        self._waited = dict.fromkeys(CAUSES, 0.0)
+        self._held_up: Cause | None = None
+        self._held_at = 0.0
+        self._held_since = 0.0
+        self._progress_at = clock.now()
+        self._slot_waiting: Waiting | None = None
+        self._spare_slots = 0
+        self._refused = False
+        self._new = True
+        self._sizes_at = 0.0
+        self.sizes = Sizes()
+        """What the calls of this model cost."""
+
+    # --- what tickets do -----------------------------------------------------------------------------
+
+    @property
+    def capacity(self) -> int:
+        return self._lease.slots
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    @property
+    def asking(self) -> bool:
+        """Whether a lease is on its way."""
+        return self._asking
+
+    def ticket(self, place: Place, tokens: float) -> Ticket:
+        """A place in the queue for one attempt that is expected to cost so many tokens."""
+        return Ticket(self, place, tokens)
+
+    def take(self, ticket: Ticket) -> None:
+        ticket.queued = True
+        self._do(lambda: self._enqueue(ticket))
+
+    def leave(self, ticket: Ticket) -> None:
+        self._do(lambda: self._abandon(ticket))
+
+    def end(self, ticket: Ticket, outcome: Outcome | None) -> None:
+        self._do(lambda: self._finish(ticket, outcome))
+
+    def tell(self, ticket: Ticket, advice: Advice) -> None:
+        self._do(lambda: self._hear(ticket, advice))
+
+    def _do(self, event: Callable[[], None]) -> None:
+        self._events.append(event)
+        # The second look happens after the lock is free: an event that found it taken is seen here.
+        while self._events and self._lock.acquire(blocking=False):
+            try:
+                while self._events:
+                    self._events.popleft()()
+                self._dispatch()
+                actions, self._actions = self._actions, []
+            finally:
+                self._lock.release()
+            for action in actions:
+                action()
+
+    # --- events, each under the lock -------------------------------------------------------------------
+
+    def _enqueue(self, ticket: Ticket) -> None:
+        if ticket.gone:
+            return
+        if not self._queue and not self.in_flight:
+            self._progress_at = self._clock.now()
+        self._settle_waits(self._clock.now())
+        ticket.since = tuple(self._waited.values())
+        self._queue.push(ticket)
+
+    def _abandon(self, ticket: Ticket) -> None:
+        if ticket.state == GRANTED:  # its turn had come meanwhile
+            self._finish(ticket, None)
+        else:
+            self._queue.leave(ticket)
+
+    def _finish(self, ticket: Ticket, outcome: Outcome | None) -> None:
+        if ticket.state != GRANTED:
+            return
+        self.in_flight -= 1
+        if self._process:
+            self._actions.append(self._process.release)
+        report = self._report
+        if outcome is None:
+            return
+        if outcome.kind is None:
+            self._progress_at, self._refused = self._clock.now(), False
+            report.successes += 1
+            if outcome.duration_s:
+                report.timed += 1
+                report.last_end = self._progress_at
+                report.latency += per_token(outcome.duration_s, outcome.output_tokens)
+                report.output_tokens += outcome.output_tokens
+            report.corrected_tokens += ticket.tokens - outcome.tokens
+            return
+        self._refused = True
+        report.corrected_tokens += ticket.tokens
+        report.refusals.append(
+            Refusal(
+                outcome.kind,
+                ticket.sent_at,
+                ticket.in_flight,
+                self._sent - ticket.requests_before - 1,
+                ticket.tokens,
+                self._sent_tokens - ticket.tokens_before - ticket.tokens,
+                outcome.retry_after_s,
+            )
+        )
+        # What is left of the lease was granted before this was known.
+        self._requests = self._tokens = 0.0
+        self._ask(self._clock.now())
+
+    def _hear(self, ticket: Ticket, advice: Advice) -> None:
+        now = self._clock.now()
+        self._report.told = [
+            Told(
+                advice,
+                ticket.sent_at,
+                self._sent - ticket.requests_before - 1,
+                self._sent_tokens - ticket.tokens_before - ticket.tokens,
+            )
+        ]
+        if now - self._asked_at >= _HEADERS_S:
+            self._ask(now)
+
+    def _receive(self, lease: Lease) -> None:
+        self._asking = False
+        self._lease = lease
+        self._requests, self._tokens = lease.requests, lease.tokens
+        if lease.sizes is not None:
+            self.sizes = Sizes.load(lease.sizes)
+        if lease.quota_until is not None:
+            self._give_up_on_quota(lease.quota_until)
+        elif lease.starts_at - self._clock.now() > self.patience.deadline_s:
+            self._fail_all(self._too_long(lease.starts_at - self._clock.now()))
+
+    def _take_slot(self) -> None:
+        if self._slot_waiting is not None:  # else it was withdrawn meanwhile, and gave the slot back
+            self._slot_waiting = None
+            self._spare_slots += 1
+
+    def _wake_up(self) -> None:
+        now = self._clock.now()
+        if now < self._alarm_at:
+            return
+        self._alarm_at = math.inf
+        if self._queue and self._refused and now - self._progress_at >= self.patience.deadline_s:
+            self._fail_all(self._too_long(0.0))
+        active = self.in_flight or self._queue
+        if now - self._asked_at >= _HEARTBEAT_S and (active or self._lease is not NOTHING):
+            self._ask(now)
+
+    # --- sending -----------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        now = self._clock.now()
+        while (ticket := self._queue.peek()) is not None:
+            held_up = self._held_up_by(ticket, now)
+            if held_up is None and not self._has_slot(ticket):
+                held_up = "concurrency"
+            if held_up is not None:
+                self._note_held_up(held_up, now)
+                break
+            self._queue.pop()
+            self._let_through(ticket, now)
+        else:
+            self._note_held_up(None, now)
+            self._return_slots()
+        self._set_alarm(now)
+
+    def _held_up_by(self, ticket: Ticket, now: float) -> Cause | None:
+        """What the first waiter lacks; asks for a new lease where that may help."""
+        lease = self._lease
+        if now >= lease.expires_at:
+            self._ask(now)
+            return lease.cause if lease is not NOTHING else "concurrency"
+        if lease.quota_until is not None:
+            if now >= lease.renew_at:
+                self._ask(now)
+            return "quota"
+        if self.in_flight >= lease.slots:
+            if now >= lease.renew_at or (self._report.successes and now - self._asked_at >= _SOON_S):
+                self._ask(now)
+            return "concurrency"
+        if now < lease.starts_at:
+            if now >= lease.renew_at:
+                self._ask(now)
+            return lease.cause
+        if self._requests < 1 or (self._tokens < ticket.tokens and not math.isinf(self._tokens)):
+            short_of_tokens = self._requests >= 1
+            if lease.requests or now >= lease.renew_at or now - self._asked_at >= _SOON_S:
+                self._ask(now)
+            return "tpm" if short_of_tokens else lease.cause if lease.requests else "rpm"
+        if now < self._next_at:
+            return "tpm" if lease.cause == "tpm" else "rpm"
+        return None
+
+    def _let_through(self, ticket: Ticket, now: float) -> None:
+        self._settle_waits(now)
+        assert ticket.since is not None
+        for cause, before in zip(CAUSES, ticket.since, strict=True):
+            if (waited := self._waited[cause] - before) > 0:
+                ticket.waits[cause] = waited
+        lease = self._lease
+        self._requests -= 1
+        self._tokens -= ticket.tokens
+        spacing = max(lease.request_interval_s, ticket.tokens * lease.tokens_interval_s)
+        # Timers are late by a little; without this the delay would add up.
+        self._next_at = max(self._next_at, now - max(spacing, 0.01), lease.starts_at) + spacing
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        ticket.sent_at, ticket.in_flight = now, self.in_flight
+        ticket.requests_before, ticket.tokens_before = self._sent, self._sent_tokens
+        self._sent += 1
+        self._sent_tokens += ticket.tokens
+        self._report.sent += 1
+        self._report.sent_tokens += ticket.tokens
+        ticket.state = GRANTED
+        if ticket.wake is not None:
+            self._actions.append(lambda: self._wake(ticket))
+
+    def _wake(self, ticket: Ticket) -> None:
+        assert ticket.wake is not None
+        try:
+            ticket.wake()
+        except RuntimeError:  # its event loop is closed: nobody is there to send it
+            ticket.release()
+
+    def _has_slot(self, ticket: Ticket) -> bool:
+        if self._process is None:
+            return True
+        if self._spare_slots:
+            self._spare_slots -= 1
+            return True
+        if self._process.try_acquire():
+            return True
+        if self._slot_waiting is None:
+            self._slot_waiting = self._process.queue(ticket.place.order, lambda: self._do(self._take_slot))
+            if self._slot_waiting is None:
+                return True
+        return False
+
+    def _return_slots(self) -> None:
+        if self._process is None:
+            return
+        self._actions += [self._process.release] * self._spare_slots
+        self._spare_slots = 0
+        if self._slot_waiting is not None:
+            process, waiting, self._slot_waiting = self._process, self._slot_waiting, None
+            self._actions.append(lambda: process.withdraw(waiting))
+
+    # --- the budget --------------------------------------------------------------------------------------
+
+    def _ask(self, now: float) -> None:
+        if self._asking:
+            return
+        self._asking = True
+        report, self._report = self._report, Report(self._report.holder)
+        report.in_flight = self.in_flight
+        report.waiting = len(self._queue)
+        first = self._queue.peek()
+        if first is not None:
+            report.first_tokens = first.tokens
+            report.waiting_tokens = first.tokens * report.waiting
+            report.held_up = self._kept_up(now)
+        report.new, self._new = self._new, False
+        if now - self._sizes_at >= _HEARTBEAT_S and not report.new:
+            report.sizes, self._sizes_at = self.sizes.dump(), now
+        report.leaving = not report.in_flight and not report.waiting and now - self._asked_at >= _HEARTBEAT_S
+        if report.leaving:
+            self._actions.append(lambda: self._budget.exchange(self._parts, report, lambda _: self._do(self._depart)))
+        else:
+            deliver = self._deliver
+            self._actions.append(lambda: self._budget.exchange(self._parts, report, deliver))
+        self._asked_at = now
+
+    def _deliver(self, lease: Lease) -> None:
+        self._do(lambda: self._receive(lease))
+
+    def _depart(self) -> None:
+        self._asking = False
+        self._lease, self._requests, self._tokens = NOTHING, 0.0, 0.0
+
+    def _kept_up(self, now: float) -> Cause | None:
+        """What binds the demand: a lease used up as fast as it allowed, not one that lasted longer."""
+        lease = self._lease
+        if self._held_up is not None and now > self._held_at:
+            return self._held_up
+        if lease.requests and self._requests < 1:
+            lasted = now - lease.starts_at
+            if lasted <= 1.5 * lease.requests * lease.request_interval_s + _HEADERS_S:
+                return "rpm"
+        return None
+
+    # --- time --------------------------------------------------------------------------------------------
+
+    def _note_held_up(self, cause: Cause | None, now: float) -> None:
+        self._settle_waits(now)
+        if cause != self._held_up:
+            self._held_up, self._held_at = cause, now
+
+    def _settle_waits(self, now: float) -> None:
+        if self._held_up is not None:
+            self._waited[self._held_up] += max(0.0, now - self._held_since)
+        self._held_since = now
+
+    def _set_alarm(self, now: float) -> None:
+        if not (self.in_flight or self._queue or self._lease is not NOTHING):
+            return
+        due = max(self._asked_at, now if self._asking else -math.inf) + _HEARTBEAT_S
+        if self._queue and not self._asking and self._slot_waiting is None:
+            lease = self._lease
+            if self.in_flight >= lease.slots or lease.quota_until is not None or self._requests < 1:
+                due = min(due, max(lease.renew_at, lease.starts_at, now + _SOON_S))
+            elif now < lease.starts_at:
+                due = min(due, lease.starts_at, max(lease.renew_at, now + _SOON_S))
+            else:
+                due = min(due, self._next_at)
+        if self._queue and self._refused:
+            due = min(due, self._progress_at + self.patience.deadline_s)
+        due = max(due, now + _TICK_S)
+        if due < self._alarm_at:
+            self._alarm_at = due
+            self._actions.append(lambda: self._clock.call_at(due, lambda: self._do(self._wake_up)))
+
+    # --- hopeless waits ------------------------------------------------------------------------------------
+
+    def _give_up_on_quota(self, until: float) -> None:
+        most = self.patience.max_wait_s
+        waits_s = until - self._clock.wall()
+        if most is not None and waits_s > most:
+            self._fail_all(lambda: QuotaReached(self.name, until, waits_s))
+
+    def _too_long(self, asked_s: float) -> Callable[[], PlaitError]:
+        cause = self._held_up or self._lease.cause
+        waited_s = self._clock.now() - self._progress_at
+        return lambda: GaveUp(self.name, cause, waited_s, asked_s)
+
+    def _fail_all(self, failure: Callable[[], PlaitError]) -> None:
+        for ticket in self._queue.drain():
+            ticket.state, ticket.failure = REFUSED, failure()
+            if ticket.wake is not None:
+                self._actions.append(ticket.wake)
