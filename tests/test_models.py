@@ -101,9 +101,7 @@ def test_without_a_name_the_embedded_model_answers() -> None:
     model = chat_model(settings=settings)
     assert isinstance(model, ChatOpenAI)
     assert (model.model_name, model.streaming) == ("smollm2-135m", True)
-    limit = gate_for(settings).endpoint(LOCAL_BASE_URL).limit
-    assert limit is not None
-    assert limit.capacity == SLOTS
+    assert gate_for(settings).declared == {LOCAL_BASE_URL: SLOTS}
 
 
 def test_configured_models_are_described_without_their_keys() -> None:
@@ -168,6 +166,4 @@ async def test_the_embedded_model_answers_and_shares_its_slots() -> None:
     answers = await asyncio.gather(*(model.ainvoke(f"Say the number {n}.") for n in range(6)))
     assert all(answer.text.strip() for answer in answers)
     assert all(answer.usage_metadata for answer in answers)
-    limit = gate_for(model_settings).endpoint(LOCAL_BASE_URL).limit
-    assert limit is not None
-    assert limit.peak == SLOTS
+    assert [lane.peak for lane, _ in gate_for(model_settings)._found.values()] == [SLOTS]

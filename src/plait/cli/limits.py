@@ -124,7 +124,9 @@ def _watch(file: Path, settings: Settings, options: Options, out: TextIO) -> int
     with Live(console=console, auto_refresh=False) as live:
         while True:
             found = _find(file, settings, options.part)
-            live.update(_page(found) if found else Text(_nothing(file, settings)), refresh=True)
+            page = _page(found) if found else Text(_nothing(file, settings))
+            # The cursor stands on an empty line, where the terminal's own ^C disturbs nothing.
+            live.update(Group(page, Text()), refresh=True)
             if number := _pause(stops):
                 return 128 + number
 

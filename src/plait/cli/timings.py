@@ -55,13 +55,18 @@ def _summary(whole: Timing, duration_s: float) -> str:
     spent = {f"waiting for {_WAITING_FOR.get(cause, cause)}": seconds for cause, seconds in whole.waits.items()}
     spent |= {_DOING[name]: seconds(whole) for name, seconds in _PARTS.items()}
     most = max(spent, key=lambda what: spent[what])
-    said = f"most of the time: {most} ({spent[most]:.1f} s of {whole.total_s:.1f} s call time"
-    return f"{said}; the run took {duration_s:.1f} s)"
+    said = f"most of the time: {most} ({_rounded(spent[most], whole)} s of {_rounded(whole.total_s, whole)} s call time"
+    return f"{said}; the run took {_rounded(duration_s, whole)} s)"
+
+
+def _rounded(seconds: float, whole: Timing) -> str:
+    return f"{seconds:.{1 if whole.total_s >= 10 else 2}f}"
 
 
 def _seconds(timing: Timing, whole: Timing) -> dict[str, float]:
-    """By column, with the waits that occurred anywhere in the run."""
-    causes = [*(cause for cause in WAITS if cause in whole.waits), *(c for c in whole.waits if c not in WAITS)]
+    """By column; causes that came to nothing in the whole run have none."""
+    order = [*WAITS, *(cause for cause in whole.waits if cause not in WAITS)]
+    causes = [cause for cause in order if float(_rounded(whole.waits.get(cause, 0.0), whole))]
     waits = {_COLUMNS.get(cause, cause): timing.waits.get(cause, 0.0) for cause in causes}
     return {**waits, **{name: seconds(timing) for name, seconds in _PARTS.items()}, "total": timing.total_s}
 
@@ -72,7 +77,7 @@ def _table(rows: Sequence[tuple[str, Timing]], whole: Timing) -> Table:
     for label in ("calls", *_seconds(whole, whole)):
         table.add_column(label.replace(" ", "\n"), justify="right", vertical="bottom", no_wrap=True)
     for name, timing in rows:
-        cells = [f"{seconds:.1f}" for seconds in _seconds(timing, whole).values()]
+        cells = [_rounded(seconds, whole) for seconds in _seconds(timing, whole).values()]
         table.add_row(name, f"{timing.calls}", *cells, style="bold" if timing is whole else None)
     return table
 
@@ -83,14 +88,15 @@ def _blocks(rows: Sequence[tuple[str, Timing]], whole: Timing) -> Group:
         heading = Text(name, style="bold", overflow="fold")
         parts.append(
             heading.append(
-                f"  {timing.calls} call{'' if timing.calls == 1 else 's'}, {timing.total_s:.1f} s", style="not bold"
+                f"  {timing.calls} call{'' if timing.calls == 1 else 's'}, {_rounded(timing.total_s, whole)} s",
+                style="not bold",
             )
         )
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(style="dim")
         grid.add_column(justify="right")
         for label, seconds in _seconds(timing, whole).items():
-            if label != "total" and round(seconds, 1):
-                grid.add_row(label, f"{seconds:.1f} s")
+            if label != "total" and float(said := _rounded(seconds, whole)):
+                grid.add_row(label, f"{said} s")
         parts.append(Padding(grid, (0, 0, 0, 2), expand=False))
     return Group(*parts)

@@ -75,16 +75,15 @@ def exchange(entries: Sequence[tuple[Entry, Bound]], report: Report, now: float,
         _restart_after_reboot(entry, now)
         _drop_the_dead(entry, now)
         _take_in(entry, bound, report, now, wall)
+    first = entries[0][0]
+    if report.sizes:
+        first.sizes = dict(report.sizes)
     if report.leaving:
         for entry, _ in entries:
             entry.holders.pop(report.holder, None)
         return Lease(0, 0.0, 0.0, now, 0.0, 0.0, now, now, "concurrency")
     lease = _grant(entries, report, now, wall)
-    if report.sizes:
-        entries[0][0].sizes = dict(report.sizes)
-    elif report.new and entries[0][0].sizes:
-        return replace(lease, sizes=entries[0][0].sizes)
-    return lease
+    return replace(lease, sizes=first.sizes) if report.new and first.sizes else lease
 
 
 def _restart_after_reboot(entry: Entry, now: float) -> None:
@@ -107,7 +106,10 @@ def _restart_after_reboot(entry: Entry, now: float) -> None:
 
 def _drop_the_dead(entry: Entry, now: float) -> None:
     for name in [name for name, holder in entry.holders.items() if now - holder.seen > GONE_S]:
-        _give_back(entry, entry.holders.pop(name))
+        holder = entry.holders.pop(name)
+        # It may have sent what it was promised: a rate refills by itself, a day does not.
+        entry.day.requests += holder.requests
+        _give_back(entry, holder)
 
 
 def _give_back(entry: Entry, holder: Holder) -> None:
@@ -175,7 +177,8 @@ def _learn(entry: Entry, bound: Bound, report: Report, now: float, wall: float) 
 
 
 def _learn_refusal(entry: Entry, bound: Bound, refusal: Refusal, others: int, now: float, wall: float) -> None:
-    # A refused call used nothing up.
+    # A refused call used nothing of the day up; its tokens were given back already.
+    entry.day.requests = max(0.0, entry.day.requests - 1)
     if refusal.kind == "day":
         asked = refusal.retry_after_s
         entry.day.spent_until = wall + asked if asked is not None else next_midnight(wall, bound.timezone)
@@ -250,8 +253,7 @@ def _grant(entries: Sequence[tuple[Entry, Bound]], report: Report, now: float, w
 def _promise(
     entries: Sequence[tuple[Entry, Bound]], report: Report, lease: Lease, requests: float, now: float
 ) -> Lease:
-    share = report.waiting_tokens * min(1.0, requests / report.waiting) if report.waiting else 0.0
-    tokens = max(report.first_tokens, min(share, _tokens_ahead(entries)))
+    tokens = _tokens_wanted(entries, report, requests)
     starts, spacing, token_spacing = now, 0.0, 0.0
     cause: Cause = "rpm"
     for entry, _ in entries:
@@ -261,12 +263,12 @@ def _promise(
                 at, interval = bucket.promise(requests, 1.0, now)
                 starts, spacing = max(starts, at), max(spacing, interval)
         for token_bucket in (entry.tokens if entry.learns else None, entry.tpm):
-            if token_bucket is not None:
+            if token_bucket is not None and not math.isinf(tokens):
                 at, interval = token_bucket.promise(tokens, max(1.0, report.first_tokens), now)
                 if at > starts:
                     cause = "tpm"
                 starts, token_spacing = max(starts, at), max(token_spacing, interval)
-        holder.requests, holder.tokens = requests, tokens
+        holder.requests, holder.tokens = requests, 0.0 if math.isinf(tokens) else tokens
     return replace(
         lease,
         requests=requests,
@@ -295,10 +297,14 @@ def _requests_wanted(entries: Sequence[tuple[Entry, Bound]], report: Report) -> 
     return max(1, chunk, min(report.waiting, int(min(bucket.level for bucket in learning))))
 
 
-def _tokens_ahead(entries: Sequence[tuple[Entry, Bound]]) -> float:
-    rates = [entry.tokens.accrual for entry, _ in entries if entry.learns]
+def _tokens_wanted(entries: Sequence[tuple[Entry, Bound]], report: Report, requests: float) -> float:
+    """As many as those requests will need, or a chunk of what the slowest rate lets through; never too few for one."""
+    rates = [entry.tokens.accrual for entry, _ in entries if entry.learns and entry.tokens.rate is not None]
     rates += [entry.tpm.rate for entry, _ in entries if entry.tpm]
-    return min(rates, default=math.inf) * _AHEAD_S
+    if not rates:
+        return math.inf
+    share = report.waiting_tokens * min(1.0, requests / report.waiting) if report.waiting else 0.0
+    return max(report.first_tokens, min(share, min(rates) * _AHEAD_S))
 
 
 def _left(most: float | None, used: float, promised: float) -> float | None:

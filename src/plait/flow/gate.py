@@ -64,6 +64,12 @@ class Lanes:
                     )
         return lane
 
+    def close(self) -> None:
+        """Give everything back."""
+        for lane in list(self._lanes.values()):
+            lane.close()
+        self._budget.close()
+
 
 class Gate:
     """The bounds and the retry policy that all calls of a process with the same settings share."""
@@ -90,7 +96,8 @@ class Gate:
             if endpoint.base_url:
                 self._named.setdefault(_canonical(endpoint.base_url), []).append(endpoint)
         self._endpoints: dict[str, EndpointState] = {}
-        self._declared: dict[str, int] = {}
+        self.declared: dict[str, int] = {}
+        """Calls in flight at endpoints that live in this process."""
         self._found: dict[tuple[str, str, str], tuple[Lane, RetryPolicy]] = {}
 
     def endpoint(self, base_url: str) -> EndpointState:
@@ -99,7 +106,7 @@ class Gate:
 
     def declare(self, base_url: str, *, max_concurrency: int) -> None:
         """Bound an endpoint of this process alone, such as the embedded model's few slots: nothing is learnt of it."""
-        self._declared.setdefault(_canonical(base_url), max_concurrency)
+        self.declared.setdefault(_canonical(base_url), max_concurrency)
 
     def lane(self, call: Call) -> tuple[Lane, RetryPolicy]:
         """Where a call queues, and how often it is tried."""
@@ -112,8 +119,8 @@ class Gate:
     def _find(self, base_url: str, account: str, model: str) -> tuple[Lane, RetryPolicy]:
         settings = self._settings
         name = f"{base_url} {model}".rstrip()
-        if base_url in self._declared:
-            part = Part(name, Bound(max_concurrency=self._declared[base_url]), learns=False)
+        if base_url in self.declared:
+            part = Part(name, Bound(max_concurrency=self.declared[base_url]), learns=False)
             patience = Patience(settings.deadline_s, settings.max_wait_s)
             return self._private.lane(name, (part,), patience, self.process), self._retries(())
         named = self._named.get(base_url, [])

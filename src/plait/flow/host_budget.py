@@ -7,7 +7,6 @@ monotonic one, which all its processes share. A file that cannot be used is repl
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import sqlite3
@@ -64,7 +63,7 @@ class HostBudget:
         self._wishes.put(_Wish(parts, report, deliver))
 
     def close(self) -> None:
-        """Give back what this process holds and end the thread."""
+        """End the thread once it has dealt with all that was asked, and give back what this process still holds."""
         thread = self._thread
         if thread is not None and self._pid == os.getpid() and thread.is_alive():
             self._wishes.put(None)
@@ -79,7 +78,6 @@ class HostBudget:
             self._thread = threading.Thread(target=self._serve, args=(self._wishes,), name="plait budget", daemon=True)
             self._pid = os.getpid()
             self._thread.start()
-            atexit.register(self.close)
 
     # --- on the thread -----------------------------------------------------------------------------------
 

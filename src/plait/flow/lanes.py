@@ -122,6 +122,10 @@ class Lane:
     def tell(self, ticket: Ticket, advice: Advice) -> None:
         self._do(lambda: self._hear(ticket, advice))
 
+    def close(self) -> None:
+        """Report what is not reported yet and give everything back; for the end of the process."""
+        self._do(self._say_goodbye)
+
     def _do(self, event: Callable[[], None]) -> None:
         self._events.append(event)
         # The second look happens after the lock is free: an event that found it taken is seen here.
@@ -352,6 +356,12 @@ class Lane:
             deliver = self._deliver
             self._actions.append(lambda: self._budget.exchange(self._parts, report, deliver))
         self._asked_at = now
+
+    def _say_goodbye(self) -> None:
+        report, self._report = self._report, Report(self._report.holder)
+        if self._lease is not NOTHING or report.sent:
+            report.leaving, report.sizes = True, self.sizes.dump()
+            self._actions.append(lambda: self._budget.exchange(self._parts, report, lambda _: None))
 
     def _deliver(self, lease: Lease) -> None:
         self._do(lambda: self._receive(lease))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from functools import cache
 from pathlib import Path
@@ -46,7 +47,9 @@ def _own_lanes() -> Lanes:
 
 @cache
 def _host_lanes(home: Path) -> Lanes:
-    return Lanes(HostBudget(home / "limits.db", _clock), _clock)
+    lanes = Lanes(HostBudget(home / "limits.db", _clock), _clock)
+    atexit.register(lanes.close)
+    return lanes
 
 
 def _shared_limit(name: str, capacity: int) -> Limit:
