@@ -18,7 +18,8 @@ def current_node() -> str:
     """The node around this code, with the nodes around its graph: `research/search`; empty outside any."""
     config = var_child_runnable_config.get()
     metadata = (config or {}).get("metadata") or {}
-    namespace = metadata.get("langgraph_checkpoint_ns")
+    # Models are called with the second of these, other code of a node with the first.
+    namespace = metadata.get("langgraph_checkpoint_ns") or metadata.get("checkpoint_ns")
     if not isinstance(namespace, str) or not namespace:
         return str(metadata.get("langgraph_node") or "")
     return "/".join(part.partition(":")[0] for part in namespace.split("|"))

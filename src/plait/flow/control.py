@@ -211,9 +211,7 @@ def _heed(entry: Entry, told: Told, now: float, wall: float) -> None:
             *_per_second(advice.requests), told.sent_at, told.requests_after, _promised_requests(entry), now
         )
     if advice.tokens:
-        entry.tokens.advise(
-            *_per_second(advice.tokens), told.sent_at, told.tokens_after, _promised_tokens(entry), now
-        )
+        entry.tokens.advise(*_per_second(advice.tokens), told.sent_at, told.tokens_after, _promised_tokens(entry), now)
     for reading in (advice.requests_day, advice.tokens_day):
         if reading and reading.remaining is not None and reading.remaining < 1 and reading.reset_s:
             entry.day.spent_until = max(entry.day.spent_until, wall + reading.reset_s)

@@ -100,6 +100,7 @@ class _Exchange:
                     outcome = await self._attempt(permit, ticket)
                 except BaseException:
                     permit.release()
+                    self.timing.wait("retry", self.gate.clock.now() - ticket.sent_at)
                     raise
                 if not isinstance(outcome, _Again):
                     return outcome
@@ -108,9 +109,8 @@ class _Exchange:
                     "%s %s: %s; attempt %d follows in %.1f s",
                     *(self.call.endpoint, self.call.model, outcome.why, self.attempts.count + 1, outcome.wait_s),
                 )
-                began = self.gate.clock.now()
                 await self.wire.sleep(outcome.wait_s, self.scope)
-                self.timing.wait("retry", self.gate.clock.now() - began)
+                self.timing.wait("retry", self.gate.clock.now() - ticket.sent_at)
         except BaseException:
             self.end(None)
             raise

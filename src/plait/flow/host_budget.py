@@ -29,8 +29,10 @@ from plait.flow.leases import Bound, Lease, Report
 logger = logging.getLogger("plait.flow")
 
 VERSION = 1
-_BUSY_S = 5.0
+BUSY_S = 5.0
+"""How long one process waits for the others to be done with the file."""
 _FORGOTTEN_S = 30 * 86_400.0
+_FORGOTTEN_HERE_S = 86_400.0
 _SUSPECT_S = 0.3
 """A holder that has been silent for so long is looked at: does its process still live?"""
 
@@ -67,7 +69,7 @@ class HostBudget:
         thread = self._thread
         if thread is not None and self._pid == os.getpid() and thread.is_alive():
             self._wishes.put(None)
-            thread.join(_BUSY_S)
+            thread.join(BUSY_S)
         self._pid = 0
 
     def _start(self) -> None:
@@ -157,26 +159,18 @@ def _lives(holder: str) -> bool:
 def read(file: Path) -> dict[str, Entry]:
     """What the file knows, by the names of `budgets.Part`; empty where there is none.
 
-    Raises sqlite3.Error where it cannot be read.
+    Raises sqlite3.Error where it cannot be read, OSError where another version of plait wrote it.
     """
     if not file.is_file():
         return {}
-    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as connection:
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)) as connection:
+        _check_version(connection)
         rows = connection.execute("SELECT name, state FROM entries ORDER BY name").fetchall()
     found = {}
     for name, state in rows:
         with suppress(ValidationError):
-            found[name] = _adapter().validate_json(state)
+            found[name] = adapter().validate_json(state)
     return found
-
-
-def forget(file: Path, names: Sequence[str]) -> int:
-    """Forget what is known under these names; returns how many there were. Quotas used today are forgotten too."""
-    if not file.is_file():
-        return 0
-    with closing(sqlite3.connect(file, timeout=_BUSY_S)) as connection, connection:
-        done = connection.executemany("DELETE FROM entries WHERE name = ?", [(name,) for name in names])
-        return done.rowcount
 
 
 def _open(file: Path) -> sqlite3.Connection:
@@ -196,28 +190,36 @@ def _open(file: Path) -> sqlite3.Connection:
 
 def _connect(file: Path) -> sqlite3.Connection:
     os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
-    connection = sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         # A crash of the machine may lose the last moments, never the file.
         connection.execute("PRAGMA synchronous = NORMAL")
-        found = connection.execute("PRAGMA user_version").fetchone()[0]
-        if found not in {0, VERSION}:
-            raise OSError(f"it is of version {found}, this plait knows version {VERSION}")
+        _check_version(connection)
         connection.execute("CREATE TABLE IF NOT EXISTS entries (name TEXT PRIMARY KEY, state TEXT NOT NULL, seen REAL)")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("DELETE FROM entries WHERE seen < ?", (time.time() - _FORGOTTEN_S,))
+        # Servers on this machine come and go, each on a port of its own.
+        connection.execute(
+            "DELETE FROM entries WHERE seen < ? AND name LIKE 'http://127.0.0.1:%'", (time.time() - _FORGOTTEN_HERE_S,)
+        )
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def _check_version(connection: sqlite3.Connection) -> None:
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found not in {0, VERSION}:
+        raise OSError(f"it is of version {found}, this plait knows version {VERSION}")
+
+
 def _load(connection: sqlite3.Connection, part: Part, now: float) -> Entry:
     row = connection.execute("SELECT state FROM entries WHERE name = ?", (part.name,)).fetchone()
     if row is not None:
         try:
-            entry: Entry = _adapter().validate_json(row[0])
+            entry: Entry = adapter().validate_json(row[0])
         except ValidationError:
             logger.warning("what was known of %s cannot be read and is learnt anew", part.name)
         else:
@@ -229,12 +231,13 @@ def _save(connection: sqlite3.Connection, parts: Sequence[Part], entries: Sequen
     connection.executemany(
         "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)",
         [
-            (part.name, _adapter().dump_json(entry).decode(), entry.seen_wall)
+            (part.name, adapter().dump_json(entry).decode(), entry.seen_wall)
             for part, (entry, _) in zip(parts, entries, strict=True)
         ],
     )
 
 
 @cache
-def _adapter() -> TypeAdapter[Entry]:
+def adapter() -> TypeAdapter[Entry]:
+    """Reads and writes what the file holds."""
     return TypeAdapter(Entry)

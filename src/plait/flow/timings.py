@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 WAITS = ("concurrency", "rpm", "tpm", "quota", "retry")
-"""What calls wait for before they are sent: a free slot, requests and tokens per minute, a day's quota, a retry."""
+"""What calls wait for: a free slot, requests and tokens per minute, a day's quota; and what failed attempts cost, with
+the waits after them."""
 
 
 @dataclass(slots=True)

@@ -9,13 +9,12 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from plait.flow.budgets import Part, new_entry
 from plait.flow.control import GONE_S, Entry
+from plait.flow.host_budget import BUSY_S, adapter
 from plait.flow.quotas import Day
-
-_BUSY_S = 5.0
 
 
 def forget(file: Path, zones: Mapping[str, str], *, learnt: bool, today: bool) -> None:
@@ -24,9 +23,8 @@ def forget(file: Path, zones: Mapping[str, str], *, learnt: bool, today: bool) -
     Bounds that the user set, calls in flight and, without `today`, the day's counts stay: to lose those would let
     more calls through than allowed. What is then empty goes altogether. Raises sqlite3.Error.
     """
-    adapter = TypeAdapter(Entry)
     now, wall = time.monotonic(), time.time()
-    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_S)) as connection:
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S)) as connection:
         connection.isolation_level = None
         connection.execute("BEGIN IMMEDIATE")
         for name, zone in zones.items():
@@ -34,13 +32,13 @@ def forget(file: Path, zones: Mapping[str, str], *, learnt: bool, today: bool) -
             if row is None:
                 continue
             try:
-                entry = _without(name, adapter.validate_json(row[0]), now, learnt=learnt, today=today)
+                entry = _without(name, adapter().validate_json(row[0]), now, learnt=learnt, today=today)
             except ValidationError:
                 entry = Entry()
             entry.day.advance(wall, zone)
             in_use = any(now - holder.seen <= GONE_S for holder in entry.holders.values())
             if in_use or entry.day.requests or not learnt:
-                state = adapter.dump_json(entry).decode()
+                state = adapter().dump_json(entry).decode()
                 connection.execute("UPDATE entries SET state = ? WHERE name = ?", (state, name))
             else:
                 connection.execute("DELETE FROM entries WHERE name = ?", (name,))
