@@ -9,8 +9,9 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from plait.cli.masking import masked
-from plait.flow.buckets import UNBOUNDED, Bucket, HardBucket
-from plait.flow.control import GONE_S, Entry, Holder
+from plait.flow.buckets import UNBOUNDED, Bucket
+from plait.flow.entries import GONE_S, Entry, Holder
+from plait.flow.hard_buckets import HardBucket
 from plait.flow.quotas import Day
 from plait.settings import Bounds, Endpoint, Settings
 

@@ -20,10 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from plait.cli.apps import open_app
-from plait.flow.forgetting import forget
 from plait.cli.known_limits import Known, Rate, known_limits
 from plait.cli.values import clean, dumps
 from plait.errors import InputError, PlaitError
+from plait.flow.forgetting import forget
 from plait.flow.host_budget import read
 from plait.settings import Settings
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from plait.flow.clock import Clock
-from plait.flow.control import Entry, exchange
+from plait.flow.control import exchange
+from plait.flow.entries import Entry
 from plait.flow.leases import Bound, Lease, Report
 
 Deliver = Callable[[Lease], None]

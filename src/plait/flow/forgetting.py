@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from plait.flow.budgets import Part, new_entry
-from plait.flow.control import GONE_S, Entry
+from plait.flow.entries import GONE_S, Entry
 from plait.flow.host_budget import BUSY_S, adapter
 from plait.flow.quotas import Day
 

@@ -23,7 +23,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from plait.flow.budgets import Deliver, MemoryBudget, Part, new_entry
 from plait.flow.clock import Clock
-from plait.flow.control import Entry, exchange
+from plait.flow.control import exchange
+from plait.flow.entries import Entry
 from plait.flow.leases import Bound, Lease, Report
 
 logger = logging.getLogger("plait.flow")
