@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from plait.errors import GaveUp, PlaitError, QuotaReached
 from plait.flow.budgets import Budget, Part
 from plait.flow.clock import Clock
+from plait.flow.diaries import Diary
 from plait.flow.estimates import Sizes
 from plait.flow.headers import Advice
-from plait.flow.leases import NOTHING, Cause, Lease, Refusal, Report, Told
+from plait.flow.leases import NOTHING, Cause, Lease
 from plait.flow.limits import Limit, Waiting
 from plait.flow.queues import FairQueue, Place
+from plait.flow.stopwatches import Stopwatch
 from plait.flow.tickets import GRANTED, REFUSED, Outcome, Ticket
-from plait.flow.windows import per_token
 
-CAUSES: tuple[Cause, ...] = ("concurrency", "rpm", "tpm", "quota")
 _HEARTBEAT_S = 1.0
 _TICK_S = 0.001
 _SOON_S = 0.02
@@ -74,18 +74,12 @@ class Lane:
         self._tokens = 0.0
         self._next_at = -math.inf
         self._alarm_at = math.inf
-        self._report = Report(holder)
-        self._sent = 0.0
-        self._sent_tokens = 0.0
-        self._waited = dict.fromkeys(CAUSES, 0.0)
-        self._held_up: Cause | None = None
-        self._held_at = 0.0
-        self._held_since = 0.0
+        self._diary = Diary(holder)
+        self._stopwatch = Stopwatch()
         self._progress_at = clock.now()
         self._slot_waiting: Waiting | None = None
         self._spare_slots = 0
         self._refused = False
-        self._new = True
         self._sizes_at = 0.0
         self.sizes = Sizes()
         """What the calls of this model cost."""
@@ -147,8 +141,7 @@ class Lane:
             return
         if not self._queue and not self.in_flight:
             self._progress_at = self._clock.now()
-        self._settle_waits(self._clock.now())
-        ticket.since = tuple(self._waited.values())
+        self._stopwatch.begin(ticket, self._clock.now())
         self._queue.push(ticket)
 
     def _abandon(self, ticket: Ticket) -> None:
@@ -163,46 +156,21 @@ class Lane:
         self.in_flight -= 1
         if self._process:
             self._actions.append(self._process.release)
-        report = self._report
         if outcome is None:
             return
-        if outcome.kind is None:
-            self._progress_at, self._refused = self._clock.now(), False
-            report.successes += 1
-            if outcome.duration_s:
-                report.timed += 1
-                report.last_end = self._progress_at
-                report.latency += per_token(outcome.duration_s, outcome.output_tokens)
-                report.output_tokens += outcome.output_tokens
-            report.corrected_tokens += ticket.tokens - outcome.tokens
-            return
-        self._refused = True
-        report.corrected_tokens += ticket.tokens
-        report.refusals.append(
-            Refusal(
-                outcome.kind,
-                ticket.sent_at,
-                ticket.in_flight,
-                self._sent - ticket.requests_before - 1,
-                ticket.tokens,
-                self._sent_tokens - ticket.tokens_before - ticket.tokens,
-                outcome.retry_after_s,
-            )
-        )
-        # What is left of the lease was granted before this was known.
-        self._requests = self._tokens = 0.0
-        self._ask(self._clock.now())
+        now = self._clock.now()
+        self._diary.note_end(ticket, outcome, now)
+        self._refused = outcome.kind is not None
+        if self._refused:
+            # What is left of the lease was granted before this was known.
+            self._requests = self._tokens = 0.0
+            self._ask(now)
+        else:
+            self._progress_at = now
 
     def _hear(self, ticket: Ticket, advice: Advice) -> None:
+        self._diary.note_told(ticket, advice)
         now = self._clock.now()
-        self._report.told = [
-            Told(
-                advice,
-                ticket.sent_at,
-                self._sent - ticket.requests_before - 1,
-                self._sent_tokens - ticket.tokens_before - ticket.tokens,
-            )
-        ]
         if now - self._asked_at >= _HEADERS_S:
             self._ask(now)
 
@@ -242,12 +210,12 @@ class Lane:
             if held_up is None and not self._has_slot(ticket):
                 held_up = "concurrency"
             if held_up is not None:
-                self._note_held_up(held_up, now)
+                self._stopwatch.hold(held_up, now)
                 break
             self._queue.pop()
             self._let_through(ticket, now)
         else:
-            self._note_held_up(None, now)
+            self._stopwatch.hold(None, now)
             self._return_slots()
         self._set_alarm(now)
 
@@ -262,7 +230,7 @@ class Lane:
                 self._ask(now)
             return "quota"
         if self.in_flight >= lease.slots:
-            if now >= lease.renew_at or (self._report.successes and now - self._asked_at >= _SOON_S):
+            if now >= lease.renew_at or (self._diary.has_successes and now - self._asked_at >= _SOON_S):
                 self._ask(now)
             return "concurrency"
         if now < lease.starts_at:
@@ -279,11 +247,7 @@ class Lane:
         return None
 
     def _let_through(self, ticket: Ticket, now: float) -> None:
-        self._settle_waits(now)
-        assert ticket.since is not None
-        for cause, before in zip(CAUSES, ticket.since, strict=True):
-            if (waited := self._waited[cause] - before) > 0:
-                ticket.waits[cause] = waited
+        self._stopwatch.end(ticket, now)
         lease = self._lease
         self._requests -= 1
         self._tokens -= ticket.tokens
@@ -293,11 +257,7 @@ class Lane:
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         ticket.sent_at, ticket.in_flight = now, self.in_flight
-        ticket.requests_before, ticket.tokens_before = self._sent, self._sent_tokens
-        self._sent += 1
-        self._sent_tokens += ticket.tokens
-        self._report.sent += 1
-        self._report.sent_tokens += ticket.tokens
+        self._diary.note_sent(ticket)
         ticket.state = GRANTED
         if ticket.wake is not None:
             self._actions.append(lambda: self._wake(ticket))
@@ -338,7 +298,7 @@ class Lane:
         if self._asking:
             return
         self._asking = True
-        report, self._report = self._report, Report(self._report.holder)
+        report = self._diary.hand_in()
         report.in_flight = self.in_flight
         report.waiting = len(self._queue)
         first = self._queue.peek()
@@ -346,7 +306,6 @@ class Lane:
             report.first_tokens = first.tokens
             report.waiting_tokens = first.tokens * report.waiting
             report.held_up = self._kept_up(now)
-        report.new, self._new = self._new, False
         if now - self._sizes_at >= _HEARTBEAT_S and not report.new:
             report.sizes, self._sizes_at = self.sizes.dump(), now
         report.leaving = not report.in_flight and not report.waiting and now - self._asked_at >= _HEARTBEAT_S
@@ -358,8 +317,8 @@ class Lane:
         self._asked_at = now
 
     def _say_goodbye(self) -> None:
-        report, self._report = self._report, Report(self._report.holder)
-        if self._lease is not NOTHING or report.sent:
+        if self._lease is not NOTHING or not self._diary.is_empty:
+            report = self._diary.hand_in()
             report.leaving, report.sizes = True, self.sizes.dump()
             self._actions.append(lambda: self._budget.exchange(self._parts, report, lambda _: None))
 
@@ -373,8 +332,8 @@ class Lane:
     def _kept_up(self, now: float) -> Cause | None:
         """What binds the demand: a lease used up as fast as it allowed, not one that lasted longer."""
         lease = self._lease
-        if self._held_up is not None and now > self._held_at:
-            return self._held_up
+        if self._stopwatch.cause is not None and now > self._stopwatch.since:
+            return self._stopwatch.cause
         if lease.requests and self._requests < 1:
             lasted = now - lease.starts_at
             if lasted <= 1.5 * lease.requests * lease.request_interval_s + _HEADERS_S:
@@ -382,16 +341,6 @@ class Lane:
         return None
 
     # --- time --------------------------------------------------------------------------------------------
-
-    def _note_held_up(self, cause: Cause | None, now: float) -> None:
-        self._settle_waits(now)
-        if cause != self._held_up:
-            self._held_up, self._held_at = cause, now
-
-    def _settle_waits(self, now: float) -> None:
-        if self._held_up is not None:
-            self._waited[self._held_up] += max(0.0, now - self._held_since)
-        self._held_since = now
 
     def _set_alarm(self, now: float) -> None:
         if not (self.in_flight or self._queue or self._lease is not NOTHING):
@@ -421,7 +370,7 @@ class Lane:
             self._fail_all(lambda: QuotaReached(self.name, until, waits_s))
 
     def _too_long(self, asked_s: float) -> Callable[[], PlaitError]:
-        cause = self._held_up or self._lease.cause
+        cause = self._stopwatch.cause or self._lease.cause
         waited_s = self._clock.now() - self._progress_at
         return lambda: GaveUp(self.name, cause, waited_s, asked_s)
 
