@@ -8,18 +8,28 @@ import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from plait.errors import CallRefused, EndpointUnreachable, ModelUnavailable, PlaitError, RunFailed
+from plait.errors import (
+    CallRefused,
+    EndpointUnreachable,
+    GaveUp,
+    ModelUnavailable,
+    PlaitError,
+    QuotaReached,
+    RunFailed,
+)
 from plait.flow.retries import is_retryable_error
 from plait.local_transport import LOCAL_BASE_URL
 from plait.settings import Endpoint, Settings
 
+_FATAL = (CallRefused, GaveUp, ModelUnavailable, QuotaReached, ImportError)
+
 
 def is_fatal(error: BaseException) -> bool:
-    """True when every further call would fail the same way: wrong key, no access, unknown model, missing package.
+    """True when every further call would fail the same way: wrong key, unknown model, spent quota, missing package.
 
     A workflow's error handler raises such errors on instead of noting them beside its other branches.
     """
-    if any(isinstance(link, CallRefused | ModelUnavailable | ImportError) for link in _chain(error)):
+    if any(isinstance(link, _FATAL) for link in _chain(error)):
         return True
     return any(_refusal(link) is not None for link in _chain(error))
 

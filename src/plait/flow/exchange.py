@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from plait.errors import GaveUp
+from plait.errors import GaveUp, PlaitError, QuotaReached
 from plait.flow.calls import Call, Meter, recognise, without_stream_options
 from plait.flow.gate import Gate
-from plait.flow.headers import read_advice, retry_after_s, why_refused
+from plait.flow.headers import Kind, read_advice, retry_after_s, why_refused
 from plait.flow.held import HeldBody, drain_open, note_open
 from plait.flow.limits import Permit
 from plait.flow.queues import BATCH, Place
@@ -218,7 +218,7 @@ class _Exchange:
     async def _refused(self, response: Any, permit: Permit, ticket: Ticket) -> Any:
         raw = await self._read(response)
         body = _decoded(self.flavour, response, raw)
-        self._report_refusal(response, body, ticket)
+        kind = self._report_refusal(response, body, ticket)
         if response.status_code in {400, 422} and self._blames_stream_options(body):
             self.endpoint.rejects_stream_options = True
             return _Again(0.0, "the endpoint rejects stream_options")
@@ -226,7 +226,7 @@ class _Exchange:
         if wait_s is not None and self.call.replayable and self.wire.can_wait:
             return _Again(wait_s, f"status {response.status_code}")
         if response.status_code == 429 and self.attempts.out_of_time and not self.foreign:
-            raise GaveUp(self.lane.name, "rpm", self.attempts.spent_s, self.attempts.asked_s)
+            raise self._hopeless(kind)
         permit.release()
         self.end(None)
         # openai and anthropic obey this header, so that their retries do not multiply ours.
@@ -234,14 +234,22 @@ class _Exchange:
         response.stream = self.flavour.ByteStream(raw)
         return response
 
-    def _report_refusal(self, response: Any, body: bytes, ticket: Ticket) -> None:
+    def _hopeless(self, kind: Kind | None) -> PlaitError:
+        asked_s = self.attempts.asked_s
+        if kind == "day":
+            return QuotaReached(self.lane.name, self.gate.clock.wall() + asked_s, asked_s)
+        return GaveUp(self.lane.name, "tpm" if kind == "tokens" else "rpm", self.attempts.spent_s, asked_s)
+
+    def _report_refusal(self, response: Any, body: bytes, ticket: Ticket) -> Kind | None:
         status, wall = response.status_code, self.gate.clock.wall()
         if (status != 429 and status not in _OVERLOADED) or b"insufficient_quota" in body:
-            return
+            return None
         headers = response.headers
         if advice := read_advice(headers, wall):
             ticket.tell(advice)
-        ticket.release(Outcome(kind=why_refused(status, headers, body), retry_after_s=retry_after_s(headers, wall)))
+        kind = why_refused(status, headers, body)
+        ticket.release(Outcome(kind=kind, retry_after_s=retry_after_s(headers, wall)))
+        return kind
 
     async def _read_whole(self, response: Any, permit: Permit, ticket: Ticket) -> Any:
         raw = await self._read(response)
