@@ -15,7 +15,7 @@ import pytest
 from plait.cli.known_limits import known_limits
 from plait.flow.budgets import Part
 from plait.flow.clock import SystemClock
-from plait.flow.control import Entry, Holder
+from plait.flow.entries import Entry, Holder
 from plait.flow.headers import Kind
 from plait.flow.host_budget import HostBudget, read
 from plait.flow.leases import Bound, Lease, Refusal, Report

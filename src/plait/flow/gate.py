@@ -21,6 +21,9 @@ from plait.flow.limits import Limit
 from plait.flow.retries import RetryPolicy
 from plait.settings import Bounds, Endpoint, Settings
 
+_MOST_LANES = 1000
+"""Idle lanes go beyond so many: a host may use a key per customer."""
+
 _T = TypeVar("_T", int, float)
 _holders = count()
 
@@ -52,6 +55,8 @@ class Lanes:
             with self._lock:
                 lane = self._lanes.get(key)
                 if lane is None:
+                    if len(self._lanes) >= _MOST_LANES:
+                        self._lanes = {known: kept for known, kept in self._lanes.items() if not kept.idle}
                     holder = f"{os.getpid()}-{next(_holders)}"
                     lane = self._lanes[key] = Lane(
                         name,
@@ -113,6 +118,8 @@ class Gate:
         key = (call.endpoint, call.account, call.model)
         found = self._found.get(key)
         if found is None:
+            if len(self._found) >= _MOST_LANES:
+                self._found.clear()
             found = self._found[key] = self._find(*key)
         return found
 

@@ -91,7 +91,7 @@ class HostBudget:
                 try:
                     connection = connection or _open(self._file)
                     lease = self._transact(connection, wish)
-                except (sqlite3.Error, OSError) as error:
+                except Exception as error:  # noqa: BLE001 - calls wait for this thread: whatever it is, they go on
                     self._do_without(error)
                 else:
                     wish.deliver(lease)

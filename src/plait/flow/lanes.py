@@ -95,6 +95,11 @@ class Lane:
         return len(self._queue)
 
     @property
+    def idle(self) -> bool:
+        """Whether no call waits or is in flight."""
+        return not (self.in_flight or self._queue)
+
+    @property
     def asking(self) -> bool:
         """Whether a lease is on its way."""
         return self._asking
