@@ -264,7 +264,8 @@ class Bucket:
 
         def left(rate: float) -> float:
             burst = max(3 * self.unit, self._first_burst(rate) if self.guessed else self.burst)
-            level, last, taken = 0.0, self.since, 0.0
+            # Empty means less than a call's worth: half of one on average, then as now.
+            level, last, taken = self.unit / 2, self.since, 0.0
             for at, units in steps:
                 level = min(burst, level + rate * (at - last)) - (units - taken)
                 last, taken = at, units
