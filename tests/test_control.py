@@ -122,12 +122,6 @@ def test_tokens_exceed_the_users_rate_by_a_few_calls_at_most(tpm: int, holders: 
     assert burst(None, tpm, holders, delay_s, seed)[1] <= tpm + 50 * (holders + 1)
 
 
-HARD = pytest.mark.xfail(
-    strict=True, reason="HardBucket: what was promised and is sent late comes on top of the minute"
-)
-
-
-@HARD
 @pytest.mark.parametrize("holders", [1, 4])
 def test_no_minute_has_more_requests_than_the_user_allows(holders: int) -> None:
     for rpm in (1, 2, 7, 30):

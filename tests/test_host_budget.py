@@ -289,7 +289,6 @@ def test_a_file_deleted_while_in_use_stops_nobody(file: Path, caller: Caller, ca
     assert len(warnings(caplog)) <= 1
 
 
-@pytest.mark.xfail(strict=True, reason="a deleted file is written on: processes that come later share nothing with it")
 def test_a_file_deleted_while_in_use_is_made_anew(file: Path) -> None:
     caller, later = Caller(file, max_concurrency=1), Caller(file, f"{os.getpid()}-1", max_concurrency=1)
     try:

@@ -183,9 +183,6 @@ def queue(lane: Lane, wake: Any, order: int = 0) -> Ticket:
     return ticket
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Lane._fail_all: a closed loop's waiter raises, and those after it never wake up"
-)
 def test_the_end_of_a_hopeless_wait_reaches_all_who_wait() -> None:
     world = World(refuses="too many requests")
     lane, time = world.clients[0].lane, world.time
@@ -221,7 +218,6 @@ def test_a_wait_that_the_endpoint_asks_for_beyond_the_deadline_is_refused_at_onc
     assert "72.0 h" in str(second.failure)
 
 
-@pytest.mark.xfail(strict=True, reason="Lane._finish leaves the ticket GRANTED: a second end, by a race, counts again")
 def test_a_call_that_ends_is_counted_once_whoever_says_so() -> None:
     world = World(bound=Bound(max_concurrency=1))
     lane = world.clients[0].lane

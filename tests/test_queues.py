@@ -182,7 +182,6 @@ def test_admission_takes_a_logarithmic_number_of_comparisons(count: int) -> None
     assert each_pop <= 2.2 * count.bit_length()
 
 
-@pytest.mark.xfail(strict=True, reason="FairQueue.leave keeps who left until their turn comes")
 @pytest.mark.parametrize("groups", [1, 100])
 def test_those_who_left_do_not_pile_up_behind_one_who_waits(groups: int) -> None:
     queue: FairQueue[Call] = FairQueue()

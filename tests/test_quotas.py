@@ -82,7 +82,6 @@ def test_no_more_is_sent_on_a_day_than_the_user_allows(holders: int) -> None:
     assert len(world.provider.accepted) == 100
 
 
-@pytest.mark.xfail(strict=True, reason="tpd bounds no lease: what one lets through is sent when hardly a token is left")
 def test_tokens_of_a_day_are_bounded_by_what_was_used() -> None:
     world = World(bound=Bound(tpd=10_000), patience=Patience(600, None), latency_s=0.1)
     world.clients[0].rows(500, tokens=100, used=50)
@@ -141,9 +140,6 @@ def test_a_provider_that_says_the_day_is_used_up_is_believed() -> None:
     assert len(world.provider.refused) == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a refusal for the day starts the deadline: GaveUp although max_wait_s allows it"
-)
 def test_a_batch_waits_for_a_day_that_the_provider_says_is_used_up() -> None:
     world = World(patience=Patience(600, None), policy=RetryPolicy(deadline_s=1e6))
     client = world.clients[0]

@@ -267,7 +267,7 @@ class Bucket:
             # Empty means less than a call's worth: half of one on average, then as now.
             level, last, taken = self.unit / 2, self.since, 0.0
             for at, units in steps:
-                level = min(burst, level + rate * (at - last)) - (units - taken)
+                level = min(burst, level + rate * (at - last) - (units - taken))
                 last, taken = at, units
             return level
 

@@ -43,8 +43,8 @@ def _restart_after_reboot(entry: Entry, now: float) -> None:
         return
     entry.holders.clear()
     rates = (entry.requests.rate, entry.requests.burst, entry.tokens.rate, entry.tokens.burst)
-    entry.requests, entry.tokens = Bucket(at=now), tokens_bucket()
-    entry.tokens.at = now
+    entry.requests, entry.tokens = Bucket(at=now, since=now), tokens_bucket()
+    entry.tokens.at = entry.tokens.since = now
     entry.requests.rate, entry.tokens.rate = rates[0], rates[2]
     if rates[0] is not None:
         entry.requests.burst, entry.requests.level = rates[1], 0.0
@@ -64,8 +64,8 @@ def _drop_the_dead(entry: Entry, now: float) -> None:
 
 def _take_in(entry: Entry, bound: Bound, report: Report, now: float, wall: float) -> None:
     entry.seen_wall = wall
-    entry.rpm = _hard(entry.rpm, bound.rpm, now)
-    entry.tpm = _hard(entry.tpm, bound.tpm, now)
+    entry.rpm = _hard(entry.rpm, bound.rpm, entry.promised_requests, now)
+    entry.tpm = _hard(entry.tpm, bound.tpm, entry.promised_tokens, now)
     entry.day.advance(wall, bound.timezone)
     holder = entry.holders.setdefault(report.holder, Holder(now))
     # Calls that go on now were held up before, or would have been.
@@ -95,13 +95,13 @@ def _take_in(entry: Entry, bound: Bound, report: Report, now: float, wall: float
         _learn(entry, bound, report, now, wall)
 
 
-def _hard(bucket: HardBucket | None, per_minute: float | None, now: float) -> HardBucket | None:
+def _hard(bucket: HardBucket | None, per_minute: float | None, held: float, now: float) -> HardBucket | None:
     if per_minute is None:
         return None
     if bucket is None:
         bucket = HardBucket(per_minute, level=max(1.0, per_minute / 60))
     bucket.per_minute = per_minute
-    bucket.advance(now)
+    bucket.advance(now, held)
     return bucket
 
 

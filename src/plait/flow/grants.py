@@ -12,6 +12,7 @@ from plait.flow.leases import Bound, Cause, Lease, Report
 _RENEW_S = 0.25
 _EXPIRES_S = 1.0
 _RETHINK_S = 0.5
+_PARKED_S = 5.0
 _AHEAD_S = 0.1
 """A lease carries about this much of a rate."""
 _AHEAD_UNKNOWN_S = 0.03
@@ -22,31 +23,34 @@ def grant(entries: Sequence[tuple[Entry, Bound]], report: Report, now: float, wa
     """A lease on all entries in one step."""
     slots, cause = _slots(entries, report)
     requests = float(_requests_wanted(entries, report))
-    quota_until = None
+    quota_until, allowance = None, math.inf
     for entry, bound in entries:
         left = _left(bound.rpd, entry.day.requests, entry.promised_requests)
         tokens_left = _left(bound.tpd, entry.day.tokens, entry.promised_tokens)
         until = entry.day.blocked_until(wall, bound.timezone, left, tokens_left)
         quota_until = until if quota_until is None else max(quota_until, until or 0.0)
+        if tokens_left is not None:
+            allowance = min(allowance, tokens_left)
         if left is not None:
             requests = min(requests, max(0.0, math.floor(left)))
     quiet_until = max(max(entry.requests.quiet_until, entry.tokens.quiet_until) for entry, _ in entries)
     lease = Lease(slots, 0.0, 0.0, now, 0.0, 0.0, now + _RENEW_S, now + _EXPIRES_S, cause, quota_until)
     if quota_until is not None:
-        return lease
+        return replace(lease, renew_at=now + _PARKED_S, expires_at=now + 2 * _PARKED_S)
     if quiet_until > now:
         held = _binding_bucket(entries)
         expires_at = max(quiet_until, lease.expires_at)
         return replace(lease, starts_at=quiet_until, renew_at=quiet_until, expires_at=expires_at, cause=held)
     if requests < 1:
         return lease
-    return _promise(entries, report, lease, requests, now)
+    return _promise(entries, report, lease, requests, allowance, now)
 
 
 def _promise(
-    entries: Sequence[tuple[Entry, Bound]], report: Report, lease: Lease, requests: float, now: float
+    entries: Sequence[tuple[Entry, Bound]], report: Report, lease: Lease, requests: float, allowance: float, now: float
 ) -> Lease:
-    tokens = _tokens_wanted(entries, report, requests)
+    # One call may go a little over the day's end: what it will cost is not known before.
+    tokens = min(_tokens_wanted(entries, report, requests), max(report.first_tokens, allowance))
     starts, spacing, token_spacing = now, 0.0, 0.0
     cause: Cause = "rpm"
     for entry, _ in entries:

@@ -24,11 +24,11 @@ class HardBucket:
         """Units per second; what the burst adds is taken off, so that the worst minute holds too."""
         return (self.per_minute - self.burst + 1.0) / 60 if self.per_minute > 1 else 1 / 60
 
-    def advance(self, now: float) -> None:
-        """Refill up to `now`."""
+    def advance(self, now: float, held: float) -> None:
+        """Refill up to `now`. `held`: units that holders may still send, at a time that nobody knows."""
         elapsed = max(0.0, now - self.at)
         self.at = now
-        self.level = min(self.burst, self.level + self.rate * elapsed)
+        self.level = min(self.burst - held, self.level + self.rate * elapsed)
 
     def promise(self, units: float, first: float, now: float) -> tuple[float, float]:
         """Reserve units; returns when the first call may be sent, and the seconds from one unit to the next."""

@@ -86,10 +86,17 @@ class HostBudget:
 
     def _serve(self, wishes: SimpleQueue[_Wish | None]) -> None:
         connection: sqlite3.Connection | None = None
+        inode = 0
         while (wish := wishes.get()) is not None:
             if self._instead is None:
                 try:
-                    connection = connection or _open(self._file)
+                    if connection is not None and _inode(self._file) != inode:
+                        logger.warning("%s was deleted or replaced; limits are learnt anew", self._file)
+                        connection.close()
+                        connection = None
+                    if connection is None:
+                        connection = _open(self._file)
+                        inode = _inode(self._file)
                     lease = self._transact(connection, wish)
                 except Exception as error:  # noqa: BLE001 - calls wait for this thread: whatever it is, they go on
                     self._do_without(error)
@@ -134,6 +141,13 @@ class HostBudget:
             *(self._file, error),
         )
         self._instead = MemoryBudget(self._clock)
+
+
+def _inode(file: Path) -> int:
+    try:
+        return file.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _bury_the_dead(entry: Entry, now: float) -> None:

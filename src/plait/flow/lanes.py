@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from plait.errors import GaveUp, PlaitError, QuotaReached
 from plait.flow.budgets import Budget, Part
@@ -22,7 +23,7 @@ from plait.flow.leases import NOTHING, Cause, Lease
 from plait.flow.limits import Limit, Waiting
 from plait.flow.queues import FairQueue, Place
 from plait.flow.stopwatches import Stopwatch
-from plait.flow.tickets import GRANTED, REFUSED, Outcome, Ticket
+from plait.flow.tickets import GONE, GRANTED, REFUSED, Outcome, Ticket
 
 _HEARTBEAT_S = 1.0
 _TICK_S = 0.001
@@ -158,6 +159,7 @@ class Lane:
     def _finish(self, ticket: Ticket, outcome: Outcome | None) -> None:
         if ticket.state != GRANTED:
             return
+        ticket.state = GONE
         self.in_flight -= 1
         if self._process:
             self._actions.append(self._process.release)
@@ -186,6 +188,7 @@ class Lane:
         if lease.sizes is not None:
             self.sizes = Sizes.load(lease.sizes)
         if lease.quota_until is not None:
+            self._progress_at = self._clock.now()  # a day's end is no deadline of calls
             self._give_up_on_quota(lease.quota_until)
         elif lease.starts_at - self._clock.now() > self.patience.deadline_s:
             self._fail_all(self._too_long(lease.starts_at - self._clock.now()))
@@ -265,7 +268,7 @@ class Lane:
         self._diary.note_sent(ticket)
         ticket.state = GRANTED
         if ticket.wake is not None:
-            self._actions.append(lambda: self._wake(ticket))
+            self._actions.append(partial(self._wake, ticket))
 
     def _wake(self, ticket: Ticket) -> None:
         assert ticket.wake is not None
@@ -383,4 +386,4 @@ class Lane:
         for ticket in self._queue.drain():
             ticket.state, ticket.failure = REFUSED, failure()
             if ticket.wake is not None:
-                self._actions.append(ticket.wake)
+                self._actions.append(partial(self._wake, ticket))

@@ -75,11 +75,12 @@ class _Class(Generic[_W]):
 class FairQueue(Generic[_W]):
     """Waiters by class, group and age; every operation is O(log n). Not safe across threads by itself."""
 
-    __slots__ = ("_classes", "_size")
+    __slots__ = ("_classes", "_gone", "_size")
 
     def __init__(self) -> None:
         self._classes: dict[int, _Class[_W]] = {}
         self._size = 0
+        self._gone = 0
 
     def __len__(self) -> int:
         return self._size
@@ -116,6 +117,16 @@ class FairQueue(Generic[_W]):
         if not waiter.gone:
             waiter.gone = True
             self._size -= 1
+            self._gone += 1
+            if self._gone > 64 and self._gone > self._size:
+                self._clean()
+
+    def _clean(self) -> None:
+        self._gone = 0
+        for kind in self._classes.values():
+            for waiting in kind.groups.values():
+                waiting[:] = [entry for entry in waiting if not entry[2].gone]
+                heapq.heapify(waiting)
 
     def drain(self) -> list[_W]:
         """Take all out, in no order."""
@@ -127,5 +138,5 @@ class FairQueue(Generic[_W]):
             if not entry[2].gone
         ]
         self._classes.clear()
-        self._size = 0
+        self._size = self._gone = 0
         return found
