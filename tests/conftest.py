@@ -8,10 +8,15 @@ from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 
+import hypothesis
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from plait.simulator import Simulator
+
+# Shared machines are slow at times: that is no finding.
+hypothesis.settings.register_profile("plait", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("plait")
 
 _PREFIXES = ("OPENAI_", "ANTHROPIC_", "PLAIT_", "LANGSMITH", "LANGCHAIN", "LANGGRAPH")
 
