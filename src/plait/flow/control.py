@@ -106,8 +106,10 @@ def _hard(bucket: HardBucket | None, per_minute: float | None, held: float, now:
 
 
 def _learn(entry: Entry, bound: Bound, report: Report, now: float, wall: float) -> None:
+    everybody = entry.in_flight
+    share = everybody / report.in_flight if report.in_flight else 1.0
     entry.window.note_successes(
-        report.timed, report.latency, report.output_tokens, report.last_end, entry.in_flight, now
+        report.timed, report.latency, report.output_tokens, report.company * max(1.0, share), everybody, now
     )
     for told in report.told:
         _heed(entry, told, now, wall)

@@ -33,7 +33,7 @@ class Diary:
         self._report.sent += 1
         self._report.sent_tokens += ticket.tokens
 
-    def note_end(self, ticket: Ticket, outcome: Outcome, now: float) -> None:
+    def note_end(self, ticket: Ticket, outcome: Outcome) -> None:
         """A call was answered or refused."""
         report = self._report
         report.corrected_tokens += ticket.tokens - outcome.tokens
@@ -54,7 +54,7 @@ class Diary:
         report.successes += 1
         if outcome.duration_s:
             report.timed += 1
-            report.last_end = now
+            report.company += ticket.in_flight
             report.latency += per_token(outcome.duration_s, outcome.output_tokens)
             report.output_tokens += outcome.output_tokens
 

@@ -166,7 +166,7 @@ class Lane:
         if outcome is None:
             return
         now = self._clock.now()
-        self._diary.note_end(ticket, outcome, now)
+        self._diary.note_end(ticket, outcome)
         self._refused = outcome.kind is not None
         if self._refused:
             # What is left of the lease was granted before this was known.

@@ -74,8 +74,8 @@ class Report:
     """Those of them whose duration says something of the endpoint."""
     latency: float = 0.0
     """Sum of their latencies (`windows.per_token`)."""
-    last_end: float = 0.0
-    """When the last of them ended."""
+    company: float = 0.0
+    """Sum of the calls in flight at this holder when each of them was sent."""
     output_tokens: float = 0.0
     """Sum of their output tokens."""
     refusals: list[Refusal] = field(default_factory=list)

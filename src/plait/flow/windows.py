@@ -55,7 +55,7 @@ class Window:
     total: float = 0.0
     """Sum of latencies, in the unit of `floor`."""
     tokens: float = 0.0
-    started: float = NEVER
+    company: float = 0.0
     bound: bool = False
     """Whether calls waited for a slot in this period."""
     settle_until: float = NEVER
@@ -101,37 +101,40 @@ class Window:
             self.ceiling, self.calm_s, self.decided_at = max(1.0, 0.7 * in_flight), 0.0, now
 
     def note_successes(
-        self, count: int, total: float, tokens: float, last_at: float, in_flight: int, now: float
+        self, count: int, total: float, tokens: float, company: float, in_flight: int, now: float
     ) -> None:
-        """Calls that ended well, the last at `last_at`, with the sums of their latencies and output tokens."""
+        """Calls that ended well, with the sums of their latencies, of their output tokens and of their company.
+
+        A call's company are the calls in flight when it was sent, itself included.
+        """
         if count <= 0:
             return
         self.overloads *= 0.9**count
         if self.floor is None or total / count < _QUEUED * self.floor:
             self.flood = min(_MOST, self.flood + 2 * count)
         if now < self.settle_until:
-            self.started = last_at
-            return
-        if self.floor is not None and self.started <= NEVER:
-            # A period begins with the end of calls, and they are of the one before.
-            self.started = last_at
             return
         self.count += count
         self.total += total
         self.tokens += tokens
-        enough = _FEWEST if self.floor is None else max(_FEWEST, in_flight / 8)
-        if self.count < (enough if self.trial is None else _TRIED):
-            return
+        self.company += company
         mean = self.total / self.count
-        typical = self.tokens / self.count + FIXED_TOKENS
         if self.floor is None:
-            # The first to end were sent while few others were in flight.
-            self.floor = mean
-        elif last_at - self.started < mean * typical:
+            if self.count >= _FEWEST:
+                # The first to end were sent while few others were in flight.
+                self.floor = mean
+                self._begin_period()
             return
-        else:
-            self._judge(mean, typical, self.count / (last_at - self.started), in_flight, now)
-        self.count, self.total, self.tokens, self.started = 0, 0.0, 0.0, last_at
+        suspicious = self.trial is not None or mean >= _QUEUED * self.floor
+        if self.count < (_TRIED if suspicious else max(_FEWEST, in_flight / 8)):
+            return
+        typical = self.tokens / self.count + FIXED_TOKENS
+        # Little's law, call by call: what was in flight when it was sent is what was served while it waited.
+        self._judge(mean, typical, self.company / self.count / (mean * typical), in_flight, now)
+        self._begin_period()
+
+    def _begin_period(self) -> None:
+        self.count, self.total, self.tokens, self.company = 0, 0.0, 0.0, 0.0
 
     def _judge(self, mean: float, typical: float, throughput: float, in_flight: int, now: float) -> None:
         if self.trial is not None:

@@ -1,0 +1,31 @@
+"""The SDK as its documentation shows it, under a semaphore: two retries, Retry-After obeyed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import openai
+
+from benchmarks.peers.contest import Course, Tally, do_rows, take_part
+
+
+def main(course: Course) -> Tally:
+    """All rows."""
+    return asyncio.run(_rows(course))
+
+
+async def _rows(course: Course) -> Tally:
+    client = openai.AsyncOpenAI(base_url=course.base_url, api_key="none")
+
+    async def call(row: int) -> float:
+        started = time.monotonic()
+        await client.chat.completions.create(model="m", messages=[{"role": "user", "content": course.question(row)}])
+        return time.monotonic() - started
+
+    # A worker a slot is what asyncio.Semaphore(in_flight) amounts to.
+    return await do_rows(course, call)
+
+
+if __name__ == "__main__":
+    take_part(main, ["openai"])
