@@ -82,12 +82,13 @@ class EndpointUnreachable(PlaitError):
 class QuotaReached(PlaitError):
     """A day's quota of an endpoint is used up. `resets_at` is a time in seconds since the epoch."""
 
-    def __init__(self, endpoint: str, resets_at: float, wait_s: float) -> None:
+    def __init__(self, endpoint: str, resets_at: float, wait_s: float, *, own: bool = False) -> None:
         at = datetime.fromtimestamp(resets_at).astimezone().strftime("%Y-%m-%d %H:%M %Z")
-        super().__init__(
-            f"the daily quota of {endpoint} is used up; it resets at {at}, in {_span(wait_s)} "
-            "(raise max_wait_s to wait for it, or rpd and tpd if they are lower than the provider's)"
-        )
+        if own:
+            what, cure = f"your daily quota (rpd or tpd) for {endpoint} is used up", "raise it"
+        else:
+            what, cure = f"{endpoint} says that its daily quota is used up", "another key or model may have its own"
+        super().__init__(f"{what}; it resets at {at}, in {_span(wait_s)} ({cure}, or let max_wait_s cover the wait)")
         self.resets_at = resets_at
 
 
@@ -96,7 +97,7 @@ class GaveUp(PlaitError):
 
     def __init__(self, endpoint: str, cause: str, waited_s: float, asked_s: float) -> None:
         what = {"rpm": "requests per minute", "tpm": "tokens per minute", "quota": "a daily quota"}.get(cause, cause)
-        asked = f", and it asks to wait another {_span(asked_s)}" if asked_s > 0 else ""
+        asked = f", and the next would go out in {_span(asked_s)}" if asked_s > 0 else ""
         super().__init__(
             f"{endpoint} let no call through for {_span(waited_s)}: calls waited for {what}{asked}; "
             "`plait limits` shows what is known of it (deadline_s bounds the wait)"

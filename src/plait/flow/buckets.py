@@ -175,6 +175,10 @@ class Bucket:
         if len(self.history) > _STEPS:
             del self.history[1::2]
 
+    def note_unanswered(self, units: float) -> None:
+        """Calls among those sent that reached nobody, and so used nothing up."""
+        self.spent = max(0.0, self.spent - units)
+
     def _anchor(self, at: float, spent: float) -> None:
         self.since, self.spent, self.peak = at, spent, 0.0
         self.history.clear()

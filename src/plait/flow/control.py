@@ -68,10 +68,12 @@ def _take_in(entry: Entry, bound: Bound, report: Report, now: float, wall: float
     entry.tpm = _hard(entry.tpm, bound.tpm, entry.promised_tokens, now)
     entry.day.advance(wall, bound.timezone)
     holder = entry.holders.setdefault(report.holder, Holder(now))
-    # Calls that go on now were held up before, or would have been.
-    entry.requests.advance(now, binding=report.held_up == "rpm")
-    entry.tokens.advance(now, binding=report.held_up == "tpm")
-    entry.window.advance(now, binding=report.held_up == "concurrency")
+    entry.unanswered = 0 if report.successes else entry.unanswered + report.unanswered
+    # Where nobody answers nothing is refused either, which says nothing of the limits.
+    held_up = report.held_up if not entry.unanswered else None
+    entry.requests.advance(now, binding=held_up == "rpm")
+    entry.tokens.advance(now, binding=held_up == "tpm")
+    entry.window.advance(now, binding=held_up == "concurrency")
     entry.give_back(holder)
     entry.requests.take_back(-report.sent)
     entry.tokens.take_back(-report.sent_tokens)
@@ -82,7 +84,8 @@ def _take_in(entry: Entry, bound: Bound, report: Report, now: float, wall: float
         entry.rpm.correct(-report.sent)
     if entry.tpm:
         entry.tpm.correct(report.corrected_tokens - report.sent_tokens)
-    entry.day.requests += report.sent
+    entry.requests.note_unanswered(report.unanswered)
+    entry.day.requests = max(0.0, entry.day.requests + report.sent - report.unanswered)
     entry.day.tokens = max(0.0, entry.day.tokens + report.sent_tokens - report.corrected_tokens)
     entry.accepted += report.successes
     holder.seen, holder.in_flight, holder.waiting = now, report.in_flight, report.waiting

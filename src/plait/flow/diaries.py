@@ -51,6 +51,9 @@ class Diary:
                 )
             )
             return
+        if not outcome.reached:
+            report.unanswered += 1
+            return
         report.successes += 1
         if outcome.duration_s:
             report.timed += 1

@@ -47,6 +47,8 @@ class Entry:
     """Refusals so far, by kind."""
     sizes: dict[str, float] = field(default_factory=dict)
     """What calls cost in tokens (`estimates.Sizes`)."""
+    unanswered: int = 0
+    """Calls in a row that reached nobody."""
     accepted: int = 0
     seen_wall: float = 0.0
     """Wall time of the last report."""

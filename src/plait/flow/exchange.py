@@ -194,6 +194,7 @@ class _Exchange:
         if self.scope:
             self.scope.begin_attempt()
         self.attempts.begin()
+        response = None
         try:
             response = await self.wire.send(self.request)
             self.endpoint.reached = True
@@ -206,6 +207,8 @@ class _Exchange:
                 return await self._open_stream(response, permit, ticket)
             return await self._read_whole(response, permit, ticket)
         except Exception as error:
+            if response is None:
+                ticket.release(Outcome(reached=False))
             wait_s = self.attempts.wait_after_error(error, reached=self.endpoint.reached)
             if wait_s is not None and self.call.replayable and self.wire.can_wait:
                 return _Again(wait_s, f"{type(error).__name__}: {error}")

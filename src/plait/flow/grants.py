@@ -23,12 +23,14 @@ def grant(entries: Sequence[tuple[Entry, Bound]], report: Report, now: float, wa
     """A lease on all entries in one step."""
     slots, cause = _slots(entries, report)
     requests = float(_requests_wanted(entries, report))
-    quota_until, allowance = None, math.inf
+    quota_until: float | None = None
+    own, allowance = False, math.inf
     for entry, bound in entries:
         left = _left(bound.rpd, entry.day.requests, entry.promised_requests)
         tokens_left = _left(bound.tpd, entry.day.tokens, entry.promised_tokens)
         until = entry.day.blocked_until(wall, bound.timezone, left, tokens_left)
-        quota_until = until if quota_until is None else max(quota_until, until or 0.0)
+        if until is not None and until > (quota_until or 0.0):
+            quota_until, own = until, entry.day.spent_until <= wall
         if tokens_left is not None:
             allowance = min(allowance, tokens_left)
         if left is not None:
@@ -36,7 +38,7 @@ def grant(entries: Sequence[tuple[Entry, Bound]], report: Report, now: float, wa
     quiet_until = max(max(entry.requests.quiet_until, entry.tokens.quiet_until) for entry, _ in entries)
     lease = Lease(slots, 0.0, 0.0, now, 0.0, 0.0, now + _RENEW_S, now + _EXPIRES_S, cause, quota_until)
     if quota_until is not None:
-        return replace(lease, renew_at=now + _PARKED_S, expires_at=now + 2 * _PARKED_S)
+        return replace(lease, quota_is_own=own, renew_at=now + _PARKED_S, expires_at=now + 2 * _PARKED_S)
     if quiet_until > now:
         held = _binding_bucket(entries)
         expires_at = max(quiet_until, lease.expires_at)

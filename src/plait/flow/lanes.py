@@ -167,12 +167,12 @@ class Lane:
             return
         now = self._clock.now()
         self._diary.note_end(ticket, outcome)
-        self._refused = outcome.kind is not None
-        if self._refused:
+        self._refused = outcome.kind is not None or (self._refused and not outcome.reached)
+        if outcome.kind is not None:
             # What is left of the lease was granted before this was known.
             self._requests = self._tokens = 0.0
             self._ask(now)
-        else:
+        elif outcome.reached:
             self._progress_at = now
 
     def _hear(self, ticket: Ticket, advice: Advice) -> None:
@@ -375,7 +375,8 @@ class Lane:
         most = self.patience.max_wait_s
         waits_s = until - self._clock.wall()
         if most is not None and waits_s > most:
-            self._fail_all(lambda: QuotaReached(self.name, until, waits_s))
+            own = self._lease.quota_is_own
+            self._fail_all(lambda: QuotaReached(self.name, until, waits_s, own=own))
 
     def _too_long(self, asked_s: float) -> Callable[[], PlaitError]:
         cause = self._stopwatch.cause or self._lease.cause

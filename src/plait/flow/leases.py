@@ -69,6 +69,8 @@ class Report:
     """As reserved."""
     corrected_tokens: float = 0.0
     """Reserved less used, of calls that ended."""
+    unanswered: int = 0
+    """Calls that reached nobody: refused connections and the like."""
     successes: int = 0
     timed: int = 0
     """Those of them whose duration says something of the endpoint."""
@@ -105,6 +107,8 @@ class Lease:
     cause: Cause
     """What binds."""
     quota_until: float | None = None
+    quota_is_own: bool = False
+    """Whether it is the user's bound, not the endpoint's word."""
     sizes: Mapping[str, float] | None = None
 
 

@@ -39,7 +39,7 @@ class Gatekeeper(Protocol):
 class Outcome:
     """How an attempt ended, as far as limits are concerned."""
 
-    __slots__ = ("duration_s", "kind", "output_tokens", "retry_after_s", "tokens")
+    __slots__ = ("duration_s", "kind", "output_tokens", "reached", "retry_after_s", "tokens")
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Outcome:
         duration_s: float = 0.0,
         kind: Kind | None = None,
         retry_after_s: float | None = None,
+        reached: bool = True,
     ) -> None:
         self.tokens = tokens
         """What was used, input and output."""
@@ -57,6 +58,8 @@ class Outcome:
         self.kind: Kind | None = kind
         """What it was refused for; None where it was answered."""
         self.retry_after_s = retry_after_s
+        self.reached = reached
+        """False where nobody was there to answer."""
 
 
 class Ticket:
