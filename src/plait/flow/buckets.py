@@ -132,7 +132,7 @@ class Bucket:
         if self.rate is None:
             return 1.0
         if self.guessed:
-            return float(min(2.0**self.calm_s, 1e4))
+            return float(2.0 ** min(self.calm_s, 13.3))
         scale = max(1.0, 5 * self.unit / self.rate)
         beyond = (self.calm_s - self._hold_s) / scale
         return math.exp(min(3.0, 0.03 * beyond + 0.03 * beyond * beyond)) if beyond > 0 else 1.0
@@ -142,11 +142,6 @@ class Bucket:
         return _HOLD_S if self.rate is None else max(_HOLD_S, _HOLD_UNITS * self.unit / self.rate)
 
     # --- sending ---------------------------------------------------------------------------------------
-
-    @property
-    def is_open(self) -> bool:
-        """True while no limit is known that would have to be kept."""
-        return self.rate is None and not self.ramps
 
     def promise(self, units: float, first: float, now: float) -> tuple[float, float]:
         """Reserve units; returns when the first call may be sent, and the seconds from one unit to the next."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,6 +13,11 @@ from plait.flow.clock import Clock
 from plait.flow.control import exchange
 from plait.flow.entries import Entry
 from plait.flow.leases import Bound, Lease, Report
+
+logger = logging.getLogger("plait.flow")
+
+_MOST_ENTRIES = 2000
+"""Those of idle endpoints and keys go beyond so many."""
 
 Deliver = Callable[[Lease], None]
 
@@ -38,23 +45,42 @@ class Budget(Protocol):
 
 
 class MemoryBudget:
-    """The budget of one process."""
+    """The budget of one process. A report may come in the middle of another, from a garbage collection."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._entries: dict[str, Entry] = {}
+        self._wishes: deque[tuple[Sequence[Part], Report, Deliver]] = deque()
         self._lock = threading.Lock()
 
     def exchange(self, parts: Sequence[Part], report: Report, deliver: Deliver) -> None:
-        with self._lock:
-            now = self._clock.now()
-            entries = []
+        self._wishes.append((parts, report, deliver))
+        while self._wishes and self._lock.acquire(blocking=False):
+            try:
+                parts, report, deliver = self._wishes.popleft()
+                lease = self._lease(parts, report)
+            finally:
+                self._lock.release()
+            deliver(lease)
+
+    def _lease(self, parts: Sequence[Part], report: Report) -> Lease:
+        now, wall = self._clock.now(), self._clock.wall()
+        try:
+            return exchange([(self._entry(part, now), part.bound) for part in parts], report, now, wall)
+        except Exception:  # calls wait for it: better to learn anew than to let them hang
+            logger.exception("what was learnt of %s made no sense and is learnt anew", parts[0].name)
             for part in parts:
-                if part.name not in self._entries:
-                    self._entries[part.name] = new_entry(part, now)
-                entries.append((self._entries[part.name], part.bound))
-            lease = exchange(entries, report, now, self._clock.wall())
-        deliver(lease)
+                self._entries.pop(part.name, None)
+            report.refusals, report.told = [], []
+            return exchange([(self._entry(part, now), part.bound) for part in parts], report, now, wall)
+
+    def _entry(self, part: Part, now: float) -> Entry:
+        entry = self._entries.get(part.name)
+        if entry is None:
+            if len(self._entries) >= _MOST_ENTRIES:
+                self._entries = {name: kept for name, kept in self._entries.items() if kept.holders or kept.rpm}
+            entry = self._entries[part.name] = new_entry(part, now)
+        return entry
 
     def entry(self, name: str) -> Entry | None:
         """What is known under a name."""

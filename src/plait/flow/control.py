@@ -99,11 +99,14 @@ def _take_in(entry: Entry, bound: Bound, report: Report, now: float, wall: float
 
 
 def _hard(bucket: HardBucket | None, per_minute: float | None, held: float, now: float) -> HardBucket | None:
+    """The bucket of a bound; while one holder sets it, what the others send counts too."""
     if per_minute is None:
-        return None
-    if bucket is None:
-        bucket = HardBucket(per_minute, level=max(1.0, per_minute / 60))
-    bucket.per_minute = per_minute
+        if bucket is None or now - bucket.set_at > 60.0:  # full again: nothing is lost
+            return None
+    else:
+        if bucket is None:
+            bucket, held = HardBucket(per_minute, level=max(1.0, per_minute / 60)), 0.0
+        bucket.per_minute, bucket.set_at = per_minute, now
     bucket.advance(now, held)
     return bucket
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from plait.flow.buckets import UNBOUNDED, Bucket
+from plait.flow.buckets import NEVER, UNBOUNDED, Bucket
 from plait.flow.hard_buckets import HardBucket
 from plait.flow.quotas import Day
 from plait.flow.windows import Window
@@ -27,6 +27,10 @@ class Holder:
     slots: int = 0
     in_flight: int = 0
     waiting: int = 0
+    bounded: bool = False
+    """Whether its user set a bound on calls in flight."""
+    had_at: float = NEVER
+    """When it last had a slot."""
     requests: float = 0.0
     tokens: float = 0.0
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from plait.flow.budgets import Budget, MemoryBudget, Part
 from plait.flow.calls import Call
 from plait.flow.clock import Clock, SystemClock
+from plait.flow.holders import new_holder
 from plait.flow.lanes import Lane, Patience
 from plait.flow.leases import Bound
 from plait.flow.limits import Limit
@@ -25,7 +25,6 @@ _MOST_LANES = 1000
 """Idle lanes go beyond so many: a host may use a key per customer."""
 
 _T = TypeVar("_T", int, float)
-_holders = count()
 
 
 class EndpointState:
@@ -46,9 +45,12 @@ class Lanes:
         self._clock = clock
         self._lanes: dict[Hashable, Lane] = {}
         self._lock = threading.Lock()
+        self._pid = os.getpid()
 
     def lane(self, name: str, parts: tuple[Part, ...], patience: Patience, process: Limit | None) -> Lane:
         """The lane of these bounds, made at its first call."""
+        if self._pid != os.getpid():  # a forked child: the calls in flight are its parent's
+            self._pid, self._lanes, self._lock = os.getpid(), {}, threading.Lock()
         key = (name, parts, patience, process)
         lane = self._lanes.get(key)
         if lane is None:
@@ -57,13 +59,12 @@ class Lanes:
                 if lane is None:
                     if len(self._lanes) >= _MOST_LANES:
                         self._lanes = {known: kept for known, kept in self._lanes.items() if not kept.idle}
-                    holder = f"{os.getpid()}-{next(_holders)}"
                     lane = self._lanes[key] = Lane(
                         name,
                         parts,
                         self._budget,
                         self._clock,
-                        holder=holder,
+                        holder=new_holder(),
                         patience=patience,
                         process=process,
                     )
@@ -103,6 +104,7 @@ class Gate:
         self._endpoints: dict[str, EndpointState] = {}
         self.declared: dict[str, int] = {}
         """Calls in flight at endpoints that live in this process."""
+        self._pid = os.getpid()
         self._found: dict[tuple[str, str, str], tuple[Lane, RetryPolicy]] = {}
 
     def endpoint(self, base_url: str) -> EndpointState:
@@ -115,6 +117,9 @@ class Gate:
 
     def lane(self, call: Call) -> tuple[Lane, RetryPolicy]:
         """Where a call queues, and how often it is tried."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._found.clear()
         key = (call.endpoint, call.account, call.model)
         found = self._found.get(key)
         if found is None:

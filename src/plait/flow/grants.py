@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from plait.flow.entries import Entry
-from plait.flow.leases import Bound, Cause, Lease, Report
+from plait.flow.entries import Entry, Holder
+from plait.flow.leases import UNLIMITED, Bound, Cause, Lease, Report
 
 _RENEW_S = 0.25
 _EXPIRES_S = 1.0
@@ -21,7 +21,7 @@ _STOCK = 100
 
 def grant(entries: Sequence[tuple[Entry, Bound]], report: Report, now: float, wall: float) -> Lease:
     """A lease on all entries in one step."""
-    slots, cause = _slots(entries, report)
+    slots = _slots(entries, report, now)
     requests = float(_requests_wanted(entries, report))
     quota_until: float | None = None
     own, allowance = False, math.inf
@@ -36,13 +36,12 @@ def grant(entries: Sequence[tuple[Entry, Bound]], report: Report, now: float, wa
         if left is not None:
             requests = min(requests, max(0.0, math.floor(left)))
     quiet_until = max(max(entry.requests.quiet_until, entry.tokens.quiet_until) for entry, _ in entries)
-    lease = Lease(slots, 0.0, 0.0, now, 0.0, 0.0, now + _RENEW_S, now + _EXPIRES_S, cause, quota_until)
+    renew_at = now + (_RENEW_S if slots else _RENEW_S / 5)
+    lease = Lease(slots, 0.0, 0.0, now, 0.0, 0.0, renew_at, now + _EXPIRES_S, "concurrency", quota_until)
     if quota_until is not None:
         return replace(lease, quota_is_own=own, renew_at=now + _PARKED_S, expires_at=now + 2 * _PARKED_S)
     if quiet_until > now:
-        held = _binding_bucket(entries)
-        expires_at = max(quiet_until, lease.expires_at)
-        return replace(lease, starts_at=quiet_until, renew_at=quiet_until, expires_at=expires_at, cause=held)
+        return _come_back(lease, quiet_until, _binding_bucket(entries))
     if requests < 1:
         return lease
     return _promise(entries, report, lease, requests, allowance, now)
@@ -53,21 +52,30 @@ def _promise(
 ) -> Lease:
     # One call may go a little over the day's end: what it will cost is not known before.
     tokens = min(_tokens_wanted(entries, report, requests), max(report.first_tokens, allowance))
+    first = max(1.0, report.first_tokens)
+    for entry, _ in entries:
+        for hard, needed, cause in ((entry.rpm, 1.0, "rpm"), (entry.tpm, first, "tpm")):
+            if hard is not None and (wait_s := hard.wait_s(needed)) > 0:
+                return _come_back(lease, now + wait_s, "rpm" if cause == "rpm" else "tpm")
+        requests = min(requests, max(1.0, math.floor(entry.rpm.level))) if entry.rpm else requests
+        tokens = min(tokens, max(first, entry.tpm.level)) if entry.tpm else tokens
     starts, spacing, token_spacing = now, 0.0, 0.0
-    cause: Cause = "rpm"
+    binding: Cause = "rpm"
     for entry, _ in entries:
         holder = entry.holders[report.holder]
-        for bucket in (entry.requests if entry.learns else None, entry.rpm):
-            if bucket is not None:
-                at, interval = bucket.promise(requests, 1.0, now)
-                starts, spacing = max(starts, at), max(spacing, interval)
-        for token_bucket in (entry.tokens if entry.learns else None, entry.tpm):
-            if token_bucket is not None and not math.isinf(tokens):
-                at, interval = token_bucket.promise(tokens, max(1.0, report.first_tokens), now)
-                if at > starts:
-                    cause = "tpm"
-                starts, token_spacing = max(starts, at), max(token_spacing, interval)
         holder.requests, holder.tokens = requests, 0.0 if math.isinf(tokens) else tokens
+        if entry.rpm:
+            entry.rpm.take(holder.requests)
+        if entry.tpm:
+            entry.tpm.take(holder.tokens)
+        if not entry.learns:
+            continue
+        at, interval = entry.requests.promise(requests, 1.0, now)
+        starts, spacing = max(starts, at), max(spacing, interval)
+        if holder.tokens:
+            at, interval = entry.tokens.promise(tokens, first, now)
+            binding = "tpm" if at > starts else binding
+            starts, token_spacing = max(starts, at), max(token_spacing, interval)
     return replace(
         lease,
         requests=requests,
@@ -78,8 +86,12 @@ def _promise(
         # A pace that grows meanwhile makes the wait shorter.
         renew_at=max(lease.renew_at, min(starts, now + _RETHINK_S)),
         expires_at=max(lease.expires_at, starts + _EXPIRES_S),
-        cause=cause,
+        cause=binding,
     )
+
+
+def _come_back(lease: Lease, at: float, cause: Cause) -> Lease:
+    return replace(lease, starts_at=at, renew_at=at, expires_at=max(at, lease.expires_at), cause=cause)
 
 
 def _requests_wanted(entries: Sequence[tuple[Entry, Bound]], report: Report) -> int:
@@ -115,26 +127,38 @@ def _binding_bucket(entries: Sequence[tuple[Entry, Bound]]) -> Cause:
     return "tpm" if tokens else "rpm"
 
 
-def _slots(entries: Sequence[tuple[Entry, Bound]], report: Report) -> tuple[int, Cause]:
+def _slots(entries: Sequence[tuple[Entry, Bound]], report: Report, now: float) -> int:
     """Calls that the holder may have in flight: by need, but none more than its part where all need more."""
     wanted = report.in_flight + report.waiting
-    found = 1_000_000
+    found = UNLIMITED
     for entry, bound in entries:
-        most = min(
-            entry.window.limit if entry.learns else math.inf,
-            math.inf if bound.max_concurrency is None else bound.max_concurrency,
-        )
-        if math.isinf(most):
-            continue
+        learnt = entry.window.limit if entry.learns else math.inf
+        own = math.inf if bound.max_concurrency is None else bound.max_concurrency
+        entry.holders[report.holder].bounded = bound.max_concurrency is not None
         others = [holder for name, holder in entry.holders.items() if name != report.holder]
-        free = int(most) - sum(max(holder.slots, holder.in_flight) for holder in others)
-        part = _part(int(most), wanted, [holder.in_flight + holder.waiting for holder in others])
-        # With others about, only what is needed now and a little for what comes.
-        most_useful = int(most) if not others else min(part, wanted + 2)
-        found = min(found, max(0, min(free, most_useful)))
+        # A user's bound is of those who set it; what was learnt is everybody's.
+        for most, sharers in ((learnt, others), (own, [holder for holder in others if holder.bounded])):
+            if not math.isinf(most):
+                found = min(found, _share(int(most), wanted, entry.holders[report.holder], sharers))
     for entry, _ in entries:
-        entry.holders[report.holder].slots = found
-    return found, "concurrency"
+        holder = entry.holders[report.holder]
+        holder.slots = found
+        if found:
+            holder.had_at = now
+    return found
+
+
+def _share(most: int, wanted: int, mine: Holder, others: Sequence[Holder]) -> int:
+    free = most - sum(max(holder.slots, holder.in_flight) for holder in others)
+    if not others:
+        return max(0, most)
+    hungry = [holder for holder in others if holder.in_flight + holder.waiting]
+    starving = [holder for holder in hungry if holder.waiting and not max(holder.slots, holder.in_flight)]
+    if len(hungry) >= most and any(holder.had_at < mine.had_at for holder in starving):
+        return 0  # fewer slots than holders: they take turns
+    part = _part(most, wanted, [holder.in_flight + holder.waiting for holder in others])
+    # Only what is needed now and a little for what comes.
+    return max(0, min(free, part, wanted + 2))
 
 
 def _part(capacity: int, mine: int, theirs: Sequence[int]) -> int:

@@ -14,6 +14,8 @@ class HardBucket:
     per_minute: float
     level: float = 0.0
     at: float = NEVER
+    set_at: float = NEVER
+    """When somebody who set it last reported."""
 
     @property
     def burst(self) -> float:
@@ -30,11 +32,14 @@ class HardBucket:
         self.at = now
         self.level = min(self.burst - held, self.level + self.rate * elapsed)
 
-    def promise(self, units: float, first: float, now: float) -> tuple[float, float]:
-        """Reserve units; returns when the first call may be sent, and the seconds from one unit to the next."""
-        starts = now + max(0.0, (first - self.level) / self.rate)
+    def wait_s(self, units: float) -> float:
+        """Seconds until a call of so many units may be sent: what is not there is not promised."""
+        missing = min(units, self.burst) - self.level
+        return max(missing / self.rate, 0.001) if missing > 1e-6 else 0.0
+
+    def take(self, units: float) -> None:
+        """Promise units to a holder, to be sent soon."""
         self.level -= units
-        return starts, 1.0 / self.rate if self.level < 0 else 0.0
 
     def correct(self, units: float) -> None:
         """Units promised and not sent, or reserved and not used."""

@@ -25,6 +25,7 @@ from plait.flow.budgets import Deliver, MemoryBudget, Part, new_entry
 from plait.flow.clock import Clock
 from plait.flow.control import exchange
 from plait.flow.entries import Entry
+from plait.flow.holders import pid_namespace
 from plait.flow.leases import Bound, Lease, Report
 
 logger = logging.getLogger("plait.flow")
@@ -78,6 +79,7 @@ class HostBudget:
             if self._pid == os.getpid():
                 return
             self._wishes = SimpleQueue()
+            self._holding = {}
             self._thread = threading.Thread(target=self._serve, args=(self._wishes,), name="plait budget", daemon=True)
             self._pid = os.getpid()
             self._thread.start()
@@ -88,6 +90,7 @@ class HostBudget:
         connection: sqlite3.Connection | None = None
         inode = 0
         while (wish := wishes.get()) is not None:
+            lease: Lease | None = None
             if self._instead is None:
                 try:
                     if connection is not None and _inode(self._file) != inode:
@@ -100,11 +103,13 @@ class HostBudget:
                     lease = self._transact(connection, wish)
                 except Exception as error:  # noqa: BLE001 - calls wait for this thread: whatever it is, they go on
                     self._do_without(error)
-                else:
+            try:
+                if lease is not None:
                     wish.deliver(lease)
-                    continue
-            assert self._instead is not None
-            self._instead.exchange(wish.parts, wish.report, wish.deliver)
+                elif self._instead is not None:
+                    self._instead.exchange(wish.parts, wish.report, wish.deliver)
+            except Exception:
+                logger.exception("a lease could not be delivered")
         if connection is not None:
             with suppress(sqlite3.Error), closing(connection):
                 self._leave(connection)
@@ -158,7 +163,10 @@ def _bury_the_dead(entry: Entry, now: float) -> None:
 
 
 def _lives(holder: str) -> bool:
-    pid = holder.partition("-")[0]
+    process = holder.partition("-")[0]
+    pid, _, namespace = process.partition("@")
+    if namespace != pid_namespace():  # in another container: its numbers mean nothing here
+        return True
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

@@ -6,6 +6,7 @@ whoever gets the lock deals with it: also inside a garbage collection that inter
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import deque
@@ -19,11 +20,13 @@ from plait.flow.clock import Clock
 from plait.flow.diaries import Diary
 from plait.flow.estimates import Sizes
 from plait.flow.headers import Advice
-from plait.flow.leases import NOTHING, Cause, Lease
+from plait.flow.leases import NOTHING, UNLIMITED, Cause, Lease
 from plait.flow.limits import Limit, Waiting
 from plait.flow.queues import FairQueue, Place
 from plait.flow.stopwatches import Stopwatch
 from plait.flow.tickets import GONE, GRANTED, REFUSED, Outcome, Ticket
+
+logger = logging.getLogger("plait.flow")
 
 _HEARTBEAT_S = 1.0
 _TICK_S = 0.001
@@ -71,6 +74,7 @@ class Lane:
         self._lease: Lease = NOTHING
         self._asking = False
         self._asked_at = -math.inf
+        self._reported = 0
         self._requests = 0.0
         self._tokens = 0.0
         self._next_at = -math.inf
@@ -79,6 +83,8 @@ class Lane:
         self._stopwatch = Stopwatch()
         self._progress_at = clock.now()
         self._slot_waiting: Waiting | None = None
+        self._slot_mark: object = None
+        self._slot_busy = False
         self._spare_slots = 0
         self._refused = False
         self._sizes_at = 0.0
@@ -138,7 +144,10 @@ class Lane:
             finally:
                 self._lock.release()
             for action in actions:
-                action()
+                try:
+                    action()
+                except Exception:  # the others are of other calls
+                    logger.exception("%s: a waiter could not be told", self.name)
 
     # --- events, each under the lock -------------------------------------------------------------------
 
@@ -191,10 +200,15 @@ class Lane:
             self._progress_at = self._clock.now()  # a day's end is no deadline of calls
             self._give_up_on_quota(lease.quota_until)
         elif lease.starts_at - self._clock.now() > self.patience.deadline_s:
-            self._fail_all(self._too_long(lease.starts_at - self._clock.now()))
+            self._fail(self._hopeless_under(lease), self._too_long(lease.starts_at - self._clock.now()))
 
-    def _take_slot(self) -> None:
-        if self._slot_waiting is not None:  # else it was withdrawn meanwhile, and gave the slot back
+    def _hopeless_under(self, lease: Lease) -> list[Ticket]:
+        """A lease that begins too late because the first call needs so many tokens is no matter of the others."""
+        first = self._queue.pop() if lease.requests and lease.cause == "tpm" else None
+        return self._queue.drain() if first is None else [first]
+
+    def _take_slot(self, mark: object) -> None:
+        if self._slot_waiting is not None and mark is self._slot_mark:  # else it was withdrawn, and gave the slot back
             self._slot_waiting = None
             self._spare_slots += 1
 
@@ -204,7 +218,7 @@ class Lane:
             return
         self._alarm_at = math.inf
         if self._queue and self._refused and now - self._progress_at >= self.patience.deadline_s:
-            self._fail_all(self._too_long(0.0))
+            self._fail(self._queue.drain(), self._too_long(0.0))
         active = self.in_flight or self._queue
         if now - self._asked_at >= _HEARTBEAT_S and (active or self._lease is not NOTHING):
             self._ask(now)
@@ -215,6 +229,8 @@ class Lane:
         now = self._clock.now()
         while (ticket := self._queue.peek()) is not None:
             held_up = self._held_up_by(ticket, now)
+            if held_up is not None and not self._asking:
+                self._return_slots()  # others can use them meanwhile
             if held_up is None and not self._has_slot(ticket):
                 held_up = "concurrency"
             if held_up is not None:
@@ -237,7 +253,9 @@ class Lane:
             if now >= lease.renew_at:
                 self._ask(now)
             return "quota"
-        if self.in_flight >= lease.slots:
+        # The next lease may have fewer slots, and counts with no more in flight than were reported.
+        slots = min(lease.slots, self._reported) if self._asking and lease.slots < UNLIMITED else lease.slots
+        if self.in_flight >= slots:
             if now >= lease.renew_at or (self._diary.has_successes and now - self._asked_at >= _SOON_S):
                 self._ask(now)
             return "concurrency"
@@ -283,12 +301,13 @@ class Lane:
         if self._spare_slots:
             self._spare_slots -= 1
             return True
-        if self._process.try_acquire():
-            return True
         if self._slot_waiting is None:
-            self._slot_waiting = self._process.queue(ticket.place.order, lambda: self._do(self._take_slot))
-            if self._slot_waiting is None:
-                return True
+            mark = object()
+            found = self._process.take_or_queue(ticket.place.order, lambda: self._do(lambda: self._take_slot(mark)))
+            if isinstance(found, bool):
+                self._slot_busy = not found
+                return found
+            self._slot_waiting, self._slot_mark = found, mark
         return False
 
     def _return_slots(self) -> None:
@@ -298,7 +317,8 @@ class Lane:
         self._spare_slots = 0
         if self._slot_waiting is not None:
             process, waiting, self._slot_waiting = self._process, self._slot_waiting, None
-            self._actions.append(lambda: process.withdraw(waiting))
+            # Elsewhere: that waits for a lock, which a garbage collection must not.
+            self._actions.append(lambda: self._clock.call_at(self._clock.now(), lambda: process.withdraw(waiting)))
 
     # --- the budget --------------------------------------------------------------------------------------
 
@@ -307,7 +327,7 @@ class Lane:
             return
         self._asking = True
         report = self._diary.hand_in()
-        report.in_flight = self.in_flight
+        report.in_flight = self._reported = self.in_flight
         report.waiting = len(self._queue)
         first = self._queue.peek()
         if first is not None:
@@ -364,6 +384,8 @@ class Lane:
                 due = min(due, self._next_at)
         if self._queue and self._refused:
             due = min(due, self._progress_at + self.patience.deadline_s)
+        if self._slot_busy:
+            due = now
         due = max(due, now + _TICK_S)
         if due < self._alarm_at:
             self._alarm_at = due
@@ -376,15 +398,15 @@ class Lane:
         waits_s = until - self._clock.wall()
         if most is not None and waits_s > most:
             own = self._lease.quota_is_own
-            self._fail_all(lambda: QuotaReached(self.name, until, waits_s, own=own))
+            self._fail(self._queue.drain(), lambda: QuotaReached(self.name, until, waits_s, own=own))
 
     def _too_long(self, asked_s: float) -> Callable[[], PlaitError]:
-        cause = self._stopwatch.cause or self._lease.cause
+        cause = self._lease.cause if asked_s > 0 else self._stopwatch.cause or self._lease.cause
         waited_s = self._clock.now() - self._progress_at
         return lambda: GaveUp(self.name, cause, waited_s, asked_s)
 
-    def _fail_all(self, failure: Callable[[], PlaitError]) -> None:
-        for ticket in self._queue.drain():
+    def _fail(self, tickets: Sequence[Ticket], failure: Callable[[], PlaitError]) -> None:
+        for ticket in tickets:
             ticket.state, ticket.failure = REFUSED, failure()
             if ticket.wake is not None:
                 self._actions.append(partial(self._wake, ticket))

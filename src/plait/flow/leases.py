@@ -112,4 +112,6 @@ class Lease:
     sizes: Mapping[str, float] | None = None
 
 
+UNLIMITED = 1_000_000
+"""Slots of a lease where nothing bounds them."""
 NOTHING = Lease(0, 0.0, 0.0, -math.inf, 0.0, 0.0, -math.inf, -math.inf, "concurrency")

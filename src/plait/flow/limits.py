@@ -65,10 +65,21 @@ class Limit:
         self._hand_out()
         return taken
 
-    def queue(self, order: int, wake: Callable[[], None]) -> Waiting | None:
-        """Queue for a slot: `wake` is called, on whatever thread, once it is taken. None when it was taken at once."""
-        waiter = _Waiter(order, wake)
-        return None if self._queue(waiter) else waiter
+    def take_or_queue(self, order: int, wake: Callable[[], None]) -> Waiting | bool:
+        """Take a slot (True) or queue for one: `wake` is called, on whatever thread, once it is taken.
+
+        False: it is busy at this moment, perhaps with what a garbage collection interrupted on this very thread.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            waiter = None if self._take_free() else _Waiter(order, wake)
+            if waiter is not None:
+                heapq.heappush(self._waiters, waiter)
+        finally:
+            self._lock.release()
+        self._hand_out()
+        return True if waiter is None else waiter
 
     def withdraw(self, waiting: Waiting) -> None:
         """Leave the queue; a slot that was taken meanwhile goes to the next."""

@@ -28,7 +28,14 @@ class Waiter(Protocol):
     """What a queue holds."""
 
     place: Place
-    gone: bool
+
+    @property
+    def gone(self) -> bool:
+        """Whether it no longer waits."""
+        ...
+
+    @gone.setter
+    def gone(self, value: bool) -> None: ...
 
 
 _W = TypeVar("_W", bound=Waiter)

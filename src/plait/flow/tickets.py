@@ -120,7 +120,7 @@ class Ticket:
         return self.state != WAITING
 
     @gone.setter
-    def gone(self, _: bool) -> None:
+    def gone(self, value: bool) -> None:
         self.state = GONE
 
     def try_acquire(self) -> bool:
