@@ -11,7 +11,13 @@ _numbers = count()
 
 def new_holder() -> str:
     """A name that tells the process and what in it holds."""
-    return f"{os.getpid()}@{pid_namespace()}-{next(_numbers)}"
+    return f"{os.getpid()}-{next(_numbers)}"
+
+
+def placed(holder: str) -> str:
+    """The name with the container in it; reads a link, so not on an event loop."""
+    pid, _, number = holder.partition("-")
+    return holder if "@" in pid else f"{pid}@{pid_namespace()}-{number}"
 
 
 @cache

@@ -25,7 +25,7 @@ from plait.flow.budgets import Deliver, MemoryBudget, Part, new_entry
 from plait.flow.clock import Clock
 from plait.flow.control import exchange
 from plait.flow.entries import Entry
-from plait.flow.holders import pid_namespace
+from plait.flow.holders import pid_namespace, placed
 from plait.flow.leases import Bound, Lease, Report
 
 logger = logging.getLogger("plait.flow")
@@ -115,6 +115,7 @@ class HostBudget:
                 self._leave(connection)
 
     def _transact(self, connection: sqlite3.Connection, wish: _Wish) -> Lease:
+        wish.report.holder = placed(wish.report.holder)
         connection.execute("BEGIN IMMEDIATE")
         try:
             # Read inside the transaction: what waited for the file is not of an earlier time than what it finds there.
