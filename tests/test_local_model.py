@@ -129,6 +129,9 @@ def test_a_process_that_used_it_exits_cleanly_and_silently() -> None:
 
 
 STREAM_FOR_LONG = """
+import signal
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background inherits that it is ignored
 from plait.local_model import start
 from plait.settings import from_env
 from tests.test_local_model import MODEL, ask
