@@ -14,6 +14,12 @@
     ├── CallCancelled           a model call was stopped because its run was
     ├── BlockingCall            a synchronous call would have to wait on its own event loop's thread
     ├── RunTimeout              a run took longer than its timeout
+    ├── StoreError              what plait keeps cannot be read or written: full disk, newer version, damage
+    ├── BatchNotFound           no batch has that id
+    ├── BatchBusy               another process is running that batch
+    ├── BatchChanged            the workflow or the dataset is not what the batch began with
+    ├── BatchPaused             a batch ended early; its rows stay pending and `plait resume` goes on
+    ├── BudgetReached           a batch has spent what it may, or cannot know what a model costs
     └── RunFailed               a workflow raised; the original exception is its __cause__
 
 Messages say what was expected, what was found and what to do next. The CLI turns them into one line and an exit
@@ -26,7 +32,12 @@ from datetime import datetime
 
 __all__ = [
     "AppError",
+    "BatchBusy",
+    "BatchChanged",
+    "BatchNotFound",
+    "BatchPaused",
     "BlockingCall",
+    "BudgetReached",
     "CallCancelled",
     "CallRefused",
     "EndpointUnreachable",
@@ -38,6 +49,7 @@ __all__ = [
     "RunFailed",
     "RunTimeout",
     "SettingsError",
+    "StoreError",
     "WorkflowBroken",
     "WorkflowNotFound",
 ]
@@ -128,3 +140,34 @@ class RunTimeout(PlaitError):
 
 class RunFailed(PlaitError):
     """A workflow raised; `__cause__` is the original exception."""
+
+
+class StoreError(PlaitError):
+    """A store or journal cannot be read or written: full disk, no permission, a newer version, damage."""
+
+
+class BatchNotFound(PlaitError):
+    """No batch has that id; the message lists the nearest."""
+
+
+class BatchBusy(PlaitError):
+    """Another process is running that batch."""
+
+
+class BatchChanged(PlaitError):
+    """The workflow or the dataset differs from what the batch began with; the message says in what."""
+
+
+class BudgetReached(PlaitError):
+    """A batch has spent its budget of dollars or tokens, or a model has no price to hold a budget against."""
+
+
+class BatchPaused(PlaitError):
+    """A batch ended before its rows did; what is done is stored, `pending` rows wait. `__cause__` says why."""
+
+    def __init__(self, batch_id: str, pending: int | None, cause: BaseException) -> None:
+        left = "rows are" if pending is None else "1 row is" if pending == 1 else f"{pending:,} rows are"
+        super().__init__(f"{cause}\n{left} pending and nothing is lost: plait resume {batch_id}")
+        self.batch_id = batch_id
+        self.pending = pending
+        self.__cause__ = cause
