@@ -9,7 +9,8 @@ from pathlib import Path
 from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel
 
-from plait.cli.values import dumps, sections, to_json, to_text
+from plait.cli.values import sections, to_text
+from plait.json_values import dumps, to_json
 
 
 class Verdict(BaseModel):

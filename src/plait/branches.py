@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables.config import var_child_runnable_config
 
@@ -23,6 +24,50 @@ def current_node() -> str:
     if not isinstance(namespace, str) or not namespace:
         return str(metadata.get("langgraph_node") or "")
     return "/".join(part.partition(":")[0] for part in namespace.split("|"))
+
+
+class BranchPaths(BaseCallbackHandler):
+    """Knows the nodes of one run by names that are the same when it is run again: `plan@1/search@2[3]`.
+
+    A node is its name, its step and its index among the siblings that were sent; a nested graph's nodes follow the node
+    they run in. LangGraph's own task ids differ from run to run, and a nested node's metadata does not say in which of
+    several siblings it runs: those are remembered as they begin.
+    """
+
+    run_inline = True
+    ignore_llm = ignore_chat_model = ignore_retriever = ignore_agent = ignore_retry = ignore_custom_event = True
+
+    def __init__(self) -> None:
+        self._segments: dict[str, str] = {}
+
+    def on_chain_start(
+        self,
+        serialized: dict[str, Any],
+        inputs: dict[str, Any],
+        *,
+        metadata: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Remember the node that begins."""
+        if metadata and (namespace := metadata.get("langgraph_checkpoint_ns")):
+            task = namespace.rpartition("|")[2]
+            if task not in self._segments:
+                self._segments[task] = _segment(metadata)
+
+    def current(self) -> str:
+        """The path of the node around this code; empty outside any."""
+        metadata = (var_child_runnable_config.get() or {}).get("metadata") or {}
+        namespace = metadata.get("langgraph_checkpoint_ns") or ""
+        return "/".join(self._segments.get(task) or task.partition(":")[0] for task in namespace.split("|"))
+
+
+def _segment(metadata: Mapping[str, Any]) -> str:
+    name = f"{metadata.get('langgraph_node')}@{metadata.get('langgraph_step')}"
+    path: tuple[Any, ...] = metadata.get("langgraph_path") or ()
+    if len(path) > 1 and path[0] == _SEND:
+        # A Send has its index second; a task of the functional API has the path of its caller there.
+        name += f"[{path[1] if isinstance(path[1], int) else path[2]}]"
+    return name
 
 
 class EventReader:

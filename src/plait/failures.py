@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from plait.errors import (
+    BudgetReached,
     CallRefused,
     EndpointUnreachable,
     GaveUp,
@@ -16,12 +17,14 @@ from plait.errors import (
     PlaitError,
     QuotaReached,
     RunFailed,
+    SettingsError,
+    StoreError,
 )
-from plait.flow.retries import is_retryable_error
+from plait.flow.retries import UNREACHABLE, is_retryable_error, never_connected
 from plait.local_transport import LOCAL_BASE_URL
 from plait.settings import Endpoint, Settings
 
-_FATAL = (CallRefused, GaveUp, ModelUnavailable, QuotaReached, ImportError)
+_FATAL = (BudgetReached, CallRefused, GaveUp, ModelUnavailable, QuotaReached, SettingsError, StoreError, ImportError)
 
 
 def is_fatal(error: BaseException) -> bool:
@@ -32,6 +35,19 @@ def is_fatal(error: BaseException) -> bool:
     if any(isinstance(link, _FATAL) for link in _chain(error)):
         return True
     return any(_refusal(link) is not None for link in _chain(error))
+
+
+def is_outage(error: BaseException) -> bool:
+    """True when a call could not even connect: the endpoint is down or misspelt, and other calls would fail alike."""
+    return any(
+        (_is_call_error(link) and never_connected(link)) or getattr(link, "code", None) == UNREACHABLE
+        for link in _chain(error)
+    )
+
+
+def failing_node(error: BaseException) -> str:
+    """The innermost node that raised it; empty where it was none."""
+    return next((node for link in _chain(error) if (node := _node_of(link))), "")
 
 
 def explain(error: BaseException, settings: Settings) -> PlaitError:
@@ -75,16 +91,20 @@ def _explain_call(error: BaseException, settings: Settings) -> PlaitError | None
         if status in {408, 409, 429} or status >= 500:
             return EndpointUnreachable(f"{where} still answered {status} after the last attempt: {words}")
         return None
-    if type(error).__name__ in {"APIConnectionError", "APITimeoutError"} or (
-        isinstance(error, Exception) and _is_http_error(error) and is_retryable_error(error)
-    ):
+    if _is_call_error(error):
         reason = _innermost(error)
-        if _never_connected(error) and not url.startswith(LOCAL_BASE_URL):
+        if never_connected(error) and not url.startswith(LOCAL_BASE_URL):
             return EndpointUnreachable(
                 f"cannot reach {where}: {reason}\ncheck that it runs, and OPENAI_BASE_URL or the endpoint's base_url"
             )
         return EndpointUnreachable(f"{where} did not answer to the end: {reason}")
     return None
+
+
+def _is_call_error(error: BaseException) -> bool:
+    return type(error).__name__ in {"APIConnectionError", "APITimeoutError"} or (
+        isinstance(error, Exception) and _is_http_error(error) and is_retryable_error(error)
+    )
 
 
 def _refusal(error: BaseException) -> str | None:
@@ -109,11 +129,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _is_http_error(error: BaseException) -> bool:
     return any(kind.__module__.partition(".")[0] in {"httpx", "httpx2", "aiohttp"} for kind in type(error).__mro__)
-
-
-def _never_connected(error: BaseException) -> bool:
-    names = {"ConnectError", "ConnectTimeout", "ProxyError", "ClientConnectorError", "UnsupportedProtocol"}
-    return any(kind.__name__ in names for link in _chain(error) for kind in type(link).__mro__)
 
 
 def _innermost(error: BaseException) -> str:

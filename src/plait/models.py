@@ -13,7 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
 from plait.chat import PlainChatOpenAI
-from plait.errors import ModelUnavailable
+from plait.errors import ModelUnavailable, SettingsError
 from plait.flow.gate import Gate
 from plait.flow.pool import BlockingPool, Network, Pool
 from plait.flow.registry import gate_for
@@ -45,10 +45,16 @@ def chat_model(
     the app's section), else the embedded one. Settings are the run's, else the environment's. Equal calls share one
     object; any event loop and thread may use it.
 
-    Raises ModelUnavailable where the name, a package or a key is missing.
+    Raises ModelUnavailable where the name, a package or a key is missing; SettingsError where none is named in a batch.
     """
     settings = settings or current_settings()
-    name = name or settings.model or EMBEDDED_MODEL
+    name = name or settings.model
+    if name is None and not settings.embedded:
+        raise SettingsError(
+            "expected a model, found none: name one with --model or PLAIT_MODEL, or ask for the embedded model with "
+            f"--model {EMBEDDED_MODEL}"
+        )
+    name = name or EMBEDDED_MODEL
     gate = gate_for(settings)
     key = ("model", name, temperature, max_tokens)
     with _lock:

@@ -103,25 +103,28 @@ async def run(
     """
     async with _opened(workflow, inputs, context, config, app, settings) as opened:
         opened.scope.watched = False
-        timer = asyncio.timeout(timeout_s)
-        try:
-            with entered(opened.scope), bounded(bounds_for(opened.graph.config, opened.config)):
-                async with timer:
-                    output = await opened.graph.ainvoke(
-                        opened.inputs, opened.config, context=opened.context, version="v2"
-                    )
-        except Exception as error:
-            opened.scope.cancel()
-            opened.scope.close_calls()
-            await _finish(opened.scope, afterwards)
-            raise _failure(error, opened, timeout_s if timer.expired() else None) from error
-        except BaseException:
-            opened.scope.cancel()
-            opened.scope.close_calls()
-            raise
-        result = opened.result(output.value, tuple(item.value for item in output.interrupts))
+        return await complete(opened, timeout_s=timeout_s, afterwards=afterwards)
+
+
+async def complete(opened: OpenRun, *, timeout_s: float | None = None, afterwards: Afterwards | None = None) -> Result:
+    """Run what is open to its end; raises and cancels as `run` does."""
+    timer = asyncio.timeout(timeout_s)
+    try:
+        with entered(opened.scope), bounded(bounds_for(opened.graph.config, opened.config)):
+            async with timer:
+                output = await opened.graph.ainvoke(opened.inputs, opened.config, context=opened.context, version="v2")
+    except Exception as error:
+        opened.scope.cancel()
+        opened.scope.close_calls()
         await _finish(opened.scope, afterwards)
-        return result
+        raise _failure(error, opened, timeout_s if timer.expired() else None) from error
+    except BaseException:
+        opened.scope.cancel()
+        opened.scope.close_calls()
+        raise
+    result = opened.result(output.value, tuple(item.value for item in output.interrupts))
+    await _finish(opened.scope, afterwards)
+    return result
 
 
 def load(name: str, *, app: App | Path | str | None = None) -> Graph:
@@ -140,7 +143,9 @@ async def open(name: str, *, app: App | Path | str | None = None) -> AsyncIterat
 
 
 @dataclass(slots=True)
-class _Run:
+class OpenRun:
+    """A run with everything checked, about to begin."""
+
     name: str
     graph: Graph
     inputs: Any
@@ -180,7 +185,7 @@ async def _opened(
     config: RunnableConfig | None,
     app: App | Path | str | None,
     settings: Settings | None,
-) -> AsyncIterator[_Run]:
+) -> AsyncIterator[OpenRun]:
     """Everything that can be wrong before the first call, checked; the graph open."""
     if isinstance(workflow, str):
         found, settings = await asyncio.to_thread(_app_and_settings, app, settings)
@@ -191,15 +196,15 @@ async def _opened(
     settings = settings or from_env()
     async with opening as graph:
         values = check_inputs(graph, inputs, workflow=name) if isinstance(inputs, Mapping) else inputs
-        checked = check_context(graph, context) if context else _default_context(graph.context_schema)
+        checked = check_context(graph, context) if context else default_context(graph.context_schema)
         gate = gate_for(settings)
         scope = Scope(
             str(uuid.uuid4()), gate=gate, settings=settings, group=name, node=current_node, parent=current_scope()
         )
-        yield _Run(name, graph, values, checked, config or {}, scope, time.monotonic(), gate.unscoped_calls)
+        yield OpenRun(name, graph, values, checked, config or {}, scope, time.monotonic(), gate.unscoped_calls)
 
 
-async def _drive(run: _Run, events: asyncio.Queue[Event | None], timeout_s: float | None, tokens: bool) -> None:
+async def _drive(run: OpenRun, events: asyncio.Queue[Event | None], timeout_s: float | None, tokens: bool) -> None:
     reader = EventReader()
     modes: list[StreamMode] = ["tasks", "custom", "values"]
     if tokens:
@@ -254,7 +259,7 @@ async def _finish(scope: Scope, afterwards: Afterwards | None) -> None:
         await do_put_off(scope)
 
 
-def _failure(error: Exception, run: _Run, expired_s: float | None) -> PlaitError:
+def _failure(error: Exception, run: OpenRun, expired_s: float | None) -> PlaitError:
     if expired_s is not None:
         failure: PlaitError = RunTimeout(
             f"{run.name} did not finish within {expired_s:g} s; model calls begun: {run.scope.usage.calls}"
@@ -269,7 +274,7 @@ def _app_and_settings(app: App | Path | str | None, settings: Settings | None) -
     return found, settings or from_env(section=found.section, fallback=found.env)
 
 
-def _default_context(schema: type | None) -> dict[str, object] | None:
+def default_context(schema: type | None) -> dict[str, object] | None:
     """An empty context where the schema has a default for every field, so that `runtime.context.x` works."""
     return {} if schema is not None and _has_defaults(schema) else None
 

@@ -100,6 +100,12 @@ class Settings:
     """Where plait keeps what can be fetched again."""
     searxng_url: str | None = None
     """A SearXNG server that speaks JSON, for workflows that search the web."""
+    prices: Mapping[str, object] = field(default_factory=dict)
+    """Dollars per 1,000,000 tokens by model (`{"input": 0.5, "output": 1.5}`), over the table that comes with plait."""
+    prices_file: Path | None = None
+    """A TOML or JSON file of such prices, which go before all others."""
+    embedded: bool = True
+    """Whether the embedded model answers where no model is named; batches refuse instead."""
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     """By URL scheme, with `all` and the exceptions under `no`: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY."""
     local_model_file: Path | None = None
@@ -128,8 +134,8 @@ def from_env(
 
     Reads PLAIT_MODEL; PLAIT_MAX_CONCURRENCY, PLAIT_RPM, PLAIT_TPM, PLAIT_RPD, PLAIT_TPD, PLAIT_MAX_ATTEMPTS,
     PLAIT_DEADLINE_S, PLAIT_MAX_WAIT_S; PLAIT_QUOTA_TIMEZONE, PLAIT_SHARE, PLAIT_CONNECT_TIMEOUT_S,
-    PLAIT_READ_TIMEOUT_S, PLAIT_LOCAL_MODEL_FILE, PLAIT_SEARXNG_URL, PLAIT_HOME, OPENAI_BASE_URL, OPENAI_API_KEY, the
-    XDG folders, the proxy variables and those that the endpoints name.
+    PLAIT_READ_TIMEOUT_S, PLAIT_LOCAL_MODEL_FILE, PLAIT_PRICES, PLAIT_SEARXNG_URL, PLAIT_HOME, OPENAI_BASE_URL,
+    OPENAI_API_KEY, the XDG folders, the proxy variables and those that the endpoints name.
 
     Raises SettingsError, naming the variable or the path in the section.
     """
@@ -149,6 +155,7 @@ def from_env(
         cache=cache / "plait",
         proxies=_proxies(env),
         searxng_url=env.get("PLAIT_SEARXNG_URL") or parsed.searxng_url,
+        prices=parsed.prices,
         endpoints=_endpoints(parsed.endpoints, env, values.get("quota_timezone", "UTC")),
         **values,
     )
@@ -164,6 +171,8 @@ def _values_from(env: Mapping[str, str]) -> dict[str, Any]:
         found["model"] = model
     if file := env.get("PLAIT_LOCAL_MODEL_FILE"):
         found["local_model_file"] = Path(file).expanduser()
+    if file := env.get("PLAIT_PRICES"):
+        found["prices_file"] = Path(file).expanduser()
     if zone := env.get("PLAIT_QUOTA_TIMEZONE", "").strip():
         try:
             found["quota_timezone"] = time_zone(zone)

@@ -23,9 +23,9 @@ from rich.text import Text
 from plait.app import App, find_app, open_workflow
 from plait.cli import exits
 from plait.cli.apps import whence
-from plait.cli.masking import masked
-from plait.cli.values import dumps
 from plait.errors import PlaitError
+from plait.json_values import dumps
+from plait.masking import masked
 from plait.models import EMBEDDED_MODEL
 from plait.settings import Endpoint, Settings, from_env
 from plait.weights import WEIGHTS, find

@@ -6,7 +6,6 @@ import signal
 import sys
 import traceback
 
-from plait.cli.masking import masked
 from plait.errors import (
     AppError,
     CallRefused,
@@ -20,6 +19,7 @@ from plait.errors import (
     SettingsError,
     WorkflowNotFound,
 )
+from plait.masking import masked
 
 FAILED = 1
 USAGE = 2

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Literal
 from urllib.parse import urlsplit
 
-from plait.cli.masking import masked
 from plait.flow.buckets import UNBOUNDED, Bucket
 from plait.flow.entries import GONE_S, Entry, Holder
 from plait.flow.hard_buckets import HardBucket
 from plait.flow.quotas import Day
+from plait.masking import masked
 from plait.settings import Bounds, Endpoint, Settings
 
 

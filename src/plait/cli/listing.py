@@ -13,9 +13,9 @@ from rich.text import Text
 
 from plait.app import App, open_workflow
 from plait.cli.apps import open_app, whence
-from plait.cli.values import dumps
 from plait.errors import PlaitError
 from plait.inputs import InputField, input_fields
+from plait.json_values import dumps
 
 
 @dataclass(frozen=True, slots=True)

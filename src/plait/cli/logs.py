@@ -6,8 +6,8 @@ import logging
 import sys
 from typing import TextIO
 
-from plait.cli.masking import masked
 from plait.errors import InputError
+from plait.masking import masked
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 

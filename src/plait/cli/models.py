@@ -13,8 +13,8 @@ from rich.text import Text
 
 from plait.app import App
 from plait.cli.apps import open_app
-from plait.cli.masking import masked
-from plait.cli.values import dumps
+from plait.json_values import dumps
+from plait.masking import masked
 from plait.models import EMBEDDED_MODEL, ModelInfo, describe_models
 from plait.settings import Settings
 from plait.weights import WEIGHTS, find, known, pull

@@ -22,9 +22,9 @@ from plait.cli.signals import Stop, leave_soon
 from plait.cli.sinks import JsonLines, PlainText, Sink, write_output
 from plait.cli.tally import Tally
 from plait.cli.timings import print_timings
-from plait.cli.values import dumps
 from plait.errors import InputError
 from plait.events import EndEvent, Result
+from plait.json_values import dumps
 from plait.process import own_process
 from plait.runs import stream
 from plait.settings import Settings

@@ -11,9 +11,10 @@ from rich.live import Live
 from rich.text import Text
 
 from plait.cli.panes import Board, Branch
-from plait.cli.values import Section, clean, only_text, sections, to_json
+from plait.cli.values import Section, clean, only_text, sections
 from plait.cli.wrapping import Wrapped
 from plait.events import CustomEvent, Event, Result, TokenEvent, UpdateEvent
+from plait.json_values import to_json
 
 _GRACE_S = 1.0
 """How long a lone branch is drawn in place, in case others join it, before it is written as plain text."""

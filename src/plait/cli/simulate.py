@@ -17,8 +17,8 @@ from rich.live import Live
 from rich.text import Text
 
 from plait.cli.signals import Stop
-from plait.cli.values import dumps
 from plait.errors import InputError, SettingsError
+from plait.json_values import dumps
 from plait.simulator import PRESETS, Answering, Counters, Profile, Simulator, preset, scripted
 
 _Number = TypeVar("_Number", int, float)

@@ -13,10 +13,11 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from plait.cli.masking import masked
-from plait.cli.values import dumps, sections, to_json, to_text
+from plait.cli.values import sections, to_text
 from plait.errors import InputError
 from plait.events import EndEvent, ErrorEvent, Event, Result, TokenEvent
+from plait.json_values import dumps, to_json
+from plait.masking import masked
 
 
 class Sink(Protocol):

@@ -1,73 +1,18 @@
-"""Turns what workflows return (messages, models, dataclasses, anything) into JSON and into text that a person reads."""
+"""Turns what workflows return (messages, models, dataclasses, anything) into text that a person reads."""
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import datetime
-import enum
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
-from uuid import UUID
 
-from pydantic import BaseModel
-
-from plait.cli.masking import masked
-
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+from plait.json_values import Json, is_message, to_json
 
 # Control characters but tab and newline: an answer must not move the cursor or set the terminal's title.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _TITLE_KEYS = ("label", "name", "title", "id", "topic", "question", "key")
 _TEXT_KEYS = ("text", "answer", "content", "result", "output")
-_MOST_DEPTH = 100
-
-
-def to_json(value: object, depth: int = 0) -> Json:
-    """The value as JSON can say it; what JSON has no word for becomes its text."""
-    if value is None or isinstance(value, bool | int | str):
-        return value.value if isinstance(value, enum.Enum) else value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, enum.Enum):
-        return to_json(value.value, depth)
-    if depth >= _MOST_DEPTH:
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, BaseModel):
-        return _model(value, depth)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name), depth + 1) for f in dataclasses.fields(value)}
-    if isinstance(value, bytes | bytearray):
-        return base64.b64encode(value).decode()
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, Iterable) and not isinstance(value, PurePath | UUID):
-        return [to_json(item, depth + 1) for item in value]
-    if isinstance(value, BaseException):
-        return masked(f"{type(value).__name__}: {value}")
-    return str(value)
-
-
-def _model(value: BaseModel, depth: int) -> Json:
-    fields = {name: getattr(value, name) for name in type(value).model_fields} | (value.model_extra or {})
-    if _is_message(value):
-        # A message's empty fields say nothing, and providers' raw metadata would drown its text.
-        hidden = {"response_metadata", "additional_kwargs", "example"}
-        fields = {
-            k: v for k, v in fields.items() if (k not in hidden and v not in (None, "", [], {})) or k == "content"
-        }
-    return to_json(fields, depth + 1)
-
-
-def dumps(value: object, *, indent: int | None = None) -> str:
-    """`to_json` as text."""
-    return json.dumps(to_json(value), ensure_ascii=False, indent=indent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +58,7 @@ def clean(text: str) -> str:
 def _of_mapping(outputs: Mapping[str, object]) -> list[Section]:
     found: list[Section] = []
     for key, value in outputs.items():
-        if isinstance(value, list | tuple) and value and all(_is_message(item) for item in value):
+        if isinstance(value, list | tuple) and value and all(is_message(item) for item in value):
             found.append(Section(key, _text(value[-1])))
         elif isinstance(value, list | tuple) and value and all(_title_key(to_json(item)) for item in value):
             found += [_of_item("", to_json(item)) for item in value]
@@ -149,7 +94,7 @@ def _of_item(title: str, item: Json) -> Section:
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value
-    if _is_message(value):
+    if is_message(value):
         return _message_text(value)
     found = to_json(value)
     if isinstance(found, str):
@@ -157,10 +102,6 @@ def _text(value: object) -> str:
     if isinstance(found, list) and all(isinstance(item, str | int | float) for item in found):
         return "\n".join(f"- {item}" for item in found)
     return json.dumps(found, ensure_ascii=False, indent=2)
-
-
-def _is_message(value: object) -> bool:
-    return isinstance(value, BaseModel) and {"content", "type"} <= type(value).model_fields.keys()
 
 
 def _message_text(value: object) -> str:

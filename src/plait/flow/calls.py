@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
 from plait.flow.estimates import most_tokens, prompt_tokens
+from plait.flow.usage import Tokens
 
 CALL_PATHS = ("/chat/completions", "/responses", "/completions", "/embeddings", "/messages")
 """A POST to a path with one of these endings is a model call, on any host: private base URLs are the rule."""
@@ -54,6 +56,10 @@ class Call:
     """Estimated from the body."""
     most_tokens: int | None = None
     """The longest answer that the request allows."""
+    digest: bytes = b""
+    """Of method, path and body: equal for equal requests. Empty where the body is not JSON."""
+    deterministic: bool = False
+    """Whether the same request has the same answer: embeddings, and temperature 0."""
 
 
 def recognise(request: HttpRequest) -> Call | None:
@@ -80,7 +86,14 @@ def recognise(request: HttpRequest) -> Call | None:
         account=_account(request),
         prompt_tokens=prompt_tokens(body, len(content)),
         most_tokens=most_tokens(body),
+        digest=_digest(request, content) if body else b"",
+        deterministic=body.get("temperature") == 0 or "/embeddings" in request.url.path,
     )
+
+
+def _digest(request: HttpRequest, content: bytes) -> bytes:
+    path = request.url.raw_path
+    return blake2b(b"\0".join((request.method.encode(), path, content)), digest_size=16).digest()
 
 
 def _account(request: HttpRequest) -> str:
@@ -124,6 +137,7 @@ _TOKEN = re.compile(
     rb'|"tool_calls":\s*\[\s*\{|"type":\s*"tool_use"|"audio":\s*\{'
 )
 _TERMINAL = re.compile(rb'data:\s*\[DONE\]|"type":\s*"(?:message_stop|response\.(?:completed|incomplete|failed))"')
+_FAILED = re.compile(rb'"type":\s*"response\.failed"')
 _FINISH = re.compile(rb'"finish_reason":\s*"[^"]')
 _ERROR = re.compile(rb'^data:\s*\{"error".*$|^data:.*"type":\s*"error".*$', re.MULTILINE)
 _PASSING_ERROR = re.compile(rb"overloaded|rate_limit|server_error|api_error|timeout|unavailable|\b(?:429|5\d\d)\b")
@@ -139,11 +153,14 @@ class Meter:
         "_finished",
         "_reported",
         "_tail",
+        "cached_tokens",
         "complete",
+        "ended",
         "error",
         "has_token",
         "input_tokens",
         "output_tokens",
+        "readable",
     )
 
     def __init__(self, call: Call) -> None:
@@ -154,15 +171,27 @@ class Meter:
         self._finished = 0
         self.has_token = False
         self.complete = False
+        """Whether the whole answer was there, though its usage may still follow."""
+        self.ended = False
+        """Whether the event came that nothing follows."""
+        self.readable = True
+        """False for a body that should be JSON and is not."""
         self.error = b""
         """The event by which the endpoint said that it failed after its headers."""
         self.input_tokens = 0
+        """Those read from the provider's prompt cache (`cached_tokens`) included."""
+        self.cached_tokens = 0
         self.output_tokens = 0
 
     @property
     def worth_another_attempt(self) -> bool:
         """True when the stream began with an error that may pass, such as an overload, and no token."""
         return not self.has_token and _PASSING_ERROR.search(self.error) is not None
+
+    @property
+    def tokens(self) -> Tokens:
+        """What the answer cost."""
+        return Tokens(self.input_tokens, self.cached_tokens, self.output_tokens)
 
     @property
     def estimated(self) -> bool:
@@ -182,9 +211,11 @@ class Meter:
             self.has_token = True
         if not self.complete:
             self._finished += len(_FINISH.findall(lines))
-            if found := _ERROR.search(lines):
+            if found := _ERROR.search(lines) or _FAILED.search(lines):
                 self.error = found[0]
-            self.complete = bool(self.error or self._finished >= self._call.answers or _TERMINAL.search(lines))
+            self.complete = bool(self.error or self._finished >= self._call.answers)
+        if not self.ended and _TERMINAL.search(lines):
+            self.ended = self.complete = True
         if b'"usage":' in lines:
             for found in _USAGE_LINE.finditer(lines):
                 self._read_usage(_parse(found[1]))
@@ -199,7 +230,10 @@ class Meter:
 
     def read_body(self, content: bytes) -> None:
         """Read a whole JSON answer."""
-        self._read_usage(_parse(content))
+        answer = _parse(content)
+        self.readable = bool(answer)
+        self.complete = self.ended = self.readable and not answer.get("error")
+        self._read_usage(answer)
         if not self._reported:
             self._estimate(len(content) // BYTES_PER_TOKEN)
 
@@ -218,6 +252,16 @@ class Meter:
             cached = _count(usage, "cache_creation_input_tokens") + _count(usage, "cache_read_input_tokens")
             self.input_tokens = max(self.input_tokens, _count(usage, "prompt_tokens", "input_tokens") + cached)
             self.output_tokens = max(self.output_tokens, _count(usage, "completion_tokens", "output_tokens"))
+            self.cached_tokens = max(self.cached_tokens, _cached(usage))
+
+
+def _cached(usage: Mapping[str, Any]) -> int:
+    for name in ("prompt_tokens_details", "input_tokens_details"):
+        details = usage.get(name)
+        if isinstance(details, Mapping):
+            return _count(details, "cached_tokens")
+    # Anthropic; DeepSeek
+    return _count(usage, "cache_read_input_tokens", "prompt_cache_hit_tokens")
 
 
 def _count(usage: Mapping[str, Any], *names: str) -> int:

@@ -9,7 +9,6 @@ import json
 import logging
 import sys
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 from plait.errors import GaveUp, PlaitError, QuotaReached
@@ -17,12 +16,15 @@ from plait.flow.calls import Call, Meter, recognise, without_stream_options
 from plait.flow.gate import Gate
 from plait.flow.headers import Kind, read_advice, retry_after_s, why_refused
 from plait.flow.held import HeldBody, drain_open, note_open
-from plait.flow.limits import Permit
+from plait.flow.limits import Limit, Permit
 from plait.flow.queues import BATCH, Place
-from plait.flow.retries import Attempts, is_retryable_error
+from plait.flow.recorders import Slot
+from plait.flow.records import Record, decoded, find_slot, flavour_of, is_encoded, response_of
+from plait.flow.retries import UNREACHABLE, Attempts, is_retryable_error, never_connected
 from plait.flow.scopes import Scope, current_limits, current_scope
 from plait.flow.tickets import Outcome, Ticket
 from plait.flow.timings import Timing
+from plait.flow.usage import Tokens
 from plait.flow.wire import Wire
 
 logger = logging.getLogger("plait.flow")
@@ -58,13 +60,17 @@ async def exchange(request: Any, wire: Wire, gate: Gate, *, foreign: bool) -> An
     if call is None:
         return await wire.send(request)
     scope = current_scope()
+    slot = find_slot(call, scope)
+    if slot is not None and slot.answer is not None and scope is not None:
+        scope.replay_call(call, slot.answer)
+        return response_of(slot.answer, request)
     request.extensions[_MARK] = True
     if call.streamed:
         # A compressed stream cannot be watched event by event, and gains little.
         request.headers["accept-encoding"] = "identity"
     task = scope.note_task() if scope else None
     try:
-        return await _Exchange(call, request, wire, scope.gate if scope else gate, scope, foreign).run()
+        return await _Exchange(call, request, wire, scope.gate if scope else gate, scope, slot, foreign).run()
     finally:
         if scope:
             scope.forget_task(task)
@@ -72,14 +78,24 @@ async def exchange(request: Any, wire: Wire, gate: Gate, *, foreign: bool) -> An
 
 
 class _Exchange:
-    def __init__(self, call: Call, request: Any, wire: Wire, gate: Gate, scope: Scope | None, foreign: bool) -> None:
+    def __init__(
+        self,
+        call: Call,
+        request: Any,
+        wire: Wire,
+        gate: Gate,
+        scope: Scope | None,
+        slot: Slot | None,
+        foreign: bool,
+    ) -> None:
         self.call = call
         self.request = request
         self.wire = wire
         self.gate = gate
         self.scope = scope
+        self.slot = slot
         self.foreign = foreign
-        self.flavour = sys.modules[type(request).__module__.partition(".")[0]]
+        self.flavour = flavour_of(request)
         self.endpoint = gate.endpoint(call.endpoint)
         self.lane, retries = gate.lane(call)
         self.attempts = Attempts(retries, gate.clock)
@@ -87,6 +103,9 @@ class _Exchange:
         self.node = scope.node() if scope else ""
         self.timing = Timing(calls=1)
         self.first_token_at = 0.0
+        self.watcher = scope.watcher if scope else None
+        self.admitted: Tokens | None = None
+        """What the call was expected to cost when it was first sent."""
 
     async def run(self) -> Any:
         if self.scope:
@@ -121,8 +140,10 @@ class _Exchange:
         self.ended = True
         if meter is not None and ticket is not None:
             self._settle(meter, ticket)
+        if self.watcher and self.admitted:
+            self.watcher.settle(self.call, self.admitted, meter.tokens if meter else None)
         if self.scope:
-            self.scope.end_call(meter)
+            self.scope.end_call(self.call.model, meter)
             self.scope.add_timing(self.node, self.timing)
 
     def _settle(self, meter: Meter, ticket: Ticket) -> None:
@@ -165,15 +186,17 @@ class _Exchange:
         try:
             for limit in current_limits():
                 if not limit.try_acquire():
-                    await drain_open()
-                    await self.wire.acquire(limit, place.order, self.scope)
+                    await self._wait(limit, place)
                 permit.add(limit)
             queued = self.gate.clock.now()
-            ticket = self.lane.ticket(place, self._expected_tokens())
+            expected = self._expected()
+            ticket = self.lane.ticket(place, float(expected.input + expected.output))
             permit.add(ticket)
             if not ticket.try_acquire():
-                await drain_open()
-                await self.wire.acquire(ticket, place.order, self.scope)
+                await self._wait(ticket, place)
+            if self.watcher and not self.admitted:
+                self.watcher.admit(self.call, expected)
+                self.admitted = expected
         except BaseException:
             permit.release()
             raise
@@ -183,10 +206,21 @@ class _Exchange:
             self.timing.wait(cause, seconds)
         return permit, ticket
 
-    def _expected_tokens(self) -> float:
+    async def _wait(self, limit: Limit | Ticket, place: Place) -> None:
+        await drain_open()
+        if not self.watcher:
+            await self.wire.acquire(limit, place.order, self.scope)
+            return
+        self.watcher.waits(+1)
+        try:
+            await self.wire.acquire(limit, place.order, self.scope)
+        finally:
+            self.watcher.waits(-1)
+
+    def _expected(self) -> Tokens:
         call = self.call
         expected = self.lane.sizes.expect(call.prompt_tokens, call.most_tokens, call.answers)
-        return float(expected.input + expected.output)
+        return Tokens(input=expected.input, output=expected.output)
 
     async def _attempt(self, permit: Permit, ticket: Ticket) -> Any:
         if self.call.asks_stream_usage and self.endpoint.rejects_stream_options and not self.foreign:
@@ -220,7 +254,7 @@ class _Exchange:
 
     async def _refused(self, response: Any, permit: Permit, ticket: Ticket) -> Any:
         raw = await self._read(response)
-        body = _decoded(self.flavour, response, raw)
+        body = decoded(self.flavour, response, raw)
         kind = self._report_refusal(response, body, ticket)
         if response.status_code in {400, 422} and self._blames_stream_options(body):
             self.endpoint.rejects_stream_options = True
@@ -257,16 +291,31 @@ class _Exchange:
     async def _read_whole(self, response: Any, permit: Permit, ticket: Ticket) -> Any:
         raw = await self._read(response)
         meter = Meter(self.call)
-        meter.read_body(_decoded(self.flavour, response, raw))
+        body = decoded(self.flavour, response, raw)
+        meter.read_body(body)
+        if not meter.readable and _says_json(response) and (again := self._repeat("the answer is not JSON")):
+            return again
         self.end(meter, ticket)
         permit.release()
+        if self.slot:
+            await Record(self.slot, self.wire, self.call, response).whole(body, meter)
         response.stream = self.flavour.ByteStream(raw)
         return response
+
+    def _repeat(self, why: str) -> _Again | None:
+        """Another attempt after an answer that is none, where that is possible."""
+        if not (self.call.replayable and self.wire.can_wait):
+            return None
+        wait_s = self.attempts.wait_after_response(503, {}, b"")
+        return None if wait_s is None else _Again(wait_s, why)
 
     async def _open_stream(self, response: Any, permit: Permit, ticket: Ticket) -> Any:
         """Hold the answer back until its first token, so that a stream that breaks before it can be repeated."""
         source = response.stream
-        held = HeldBody(self.call, self.wire, source, permit, ticket, opaque=_is_encoded(response), owner=self)
+        record = Record(self.slot, self.wire, self.call, response) if self.slot else None
+        held = HeldBody(
+            self.call, self.wire, source, permit, ticket, opaque=is_encoded(response), owner=self, record=record
+        )
         began = self.first_token_at
         self.first_token_at = 0.0
         try:
@@ -279,12 +328,11 @@ class _Exchange:
             await self.wire.close(source)
             raise
         self.first_token_at = self.first_token_at or began
-        if held.meter.worth_another_attempt and self.call.replayable and self.wire.can_wait:
-            wait_s = self.attempts.wait_after_response(503, {}, b"")
+        if held.meter.worth_another_attempt:
             ticket.release(Outcome(kind="overload"))
-            if wait_s is not None:
+            if again := self._repeat("the stream began with an error"):
                 await self.wire.close(source)
-                return _Again(wait_s, "the stream began with an error")
+                return again
         response.stream = self.wire.held_stream(self.flavour, held)
         note_open(held)
         return response
@@ -318,10 +366,11 @@ class _Exchange:
     def _stand_in(self, error: Exception) -> Any:
         message = f"{type(error).__name__} after {self.attempts.count} attempts: {error or 'no answer'}"
         logger.warning("%s %s: %s", self.call.endpoint, self.call.model, message)
+        code = UNREACHABLE if never_connected(error) else "no_answer"
         return self.flavour.Response(
             503,
             headers={"x-should-retry": "false"},
-            json={"error": {"message": message, "type": "connection_error", "code": "unreachable"}},
+            json={"error": {"message": message, "type": "connection_error", "code": code}},
             request=self.request,
         )
 
@@ -331,12 +380,5 @@ def _is_stream(response: Any, call: Call) -> bool:
     return "text/event-stream" in kind or (call.streamed and "json" not in kind)
 
 
-def _is_encoded(response: Any) -> bool:
-    return response.headers.get("content-encoding", "identity") not in {"", "identity"}
-
-
-def _decoded(flavour: ModuleType, response: Any, raw: bytes) -> bytes:
-    if not _is_encoded(response):
-        return raw
-    content: bytes = flavour.Response(response.status_code, headers=response.headers, content=raw).content
-    return content
+def _says_json(response: Any) -> bool:
+    return "json" in response.headers.get("content-type", "")

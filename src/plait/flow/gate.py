@@ -107,6 +107,14 @@ class Gate:
         self._pid = os.getpid()
         self._found: dict[tuple[str, str, str], tuple[Lane, RetryPolicy]] = {}
 
+    def binding(self) -> str | None:
+        """What most waiting calls wait for, in words; None where none waits."""
+        lanes = [lane for lane, _ in list(self._found.values()) if lane.waiting]
+        if not lanes:
+            return None
+        lane = max(lanes, key=lambda lane: lane.waiting)
+        return f"{lane.binding} at {lane.name}"
+
     def endpoint(self, base_url: str) -> EndpointState:
         """The state of an endpoint, made at its first call."""
         return self._endpoints.setdefault(base_url, EndpointState())

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from plait.flow.calls import Call, Meter
 from plait.flow.limits import Permit
+from plait.flow.records import Record
 from plait.flow.tickets import Ticket
 from plait.flow.wire import Wire
 
@@ -18,7 +19,16 @@ class HeldBody:
     """The rest of a streamed answer, with the permit it holds and the meter that watches it."""
 
     def __init__(
-        self, call: Call, wire: Wire, source: Any, permit: Permit, ticket: Ticket, *, opaque: bool, owner: Owner
+        self,
+        call: Call,
+        wire: Wire,
+        source: Any,
+        permit: Permit,
+        ticket: Ticket,
+        *,
+        opaque: bool,
+        owner: Owner,
+        record: Record | None = None,
     ) -> None:
         self.meter = Meter(call)
         self.opaque = opaque
@@ -29,6 +39,9 @@ class HeldBody:
         self._ticket = ticket
         self._chunks = wire.chunks(source)
         self._ready: deque[bytes] = deque()
+        self._record = record
+        self._kept: list[bytes] = []
+        """All bytes so far, until they are recorded."""
         self._reading = asyncio.Lock()
         self._over = False
 
@@ -44,11 +57,17 @@ class HeldBody:
         self._owner.check()
         if chunk is not None:
             self.meter.watch_stream(chunk)
+            if self._record is not None:
+                self._kept.append(chunk)
+                if self.meter.ended:
+                    # The client sees the last event only once the answer is durable.
+                    await self._keep()
             self._ready.append(chunk)
             return True
         self.meter.end_stream()
         if not (self.meter.complete or self.opaque):
             raise self._owner.broken("the stream ended before its last event")
+        await self._keep()
         await self._wire.close(self.source)
         self._settle(self.meter)
         return False
@@ -74,7 +93,18 @@ class HeldBody:
         finally:
             if not self._over:
                 self.meter.end_stream()
+                if self._record is not None:
+                    self._record.whole_soon(b"".join(self._kept), self.meter)
                 self._settle(self.meter)
+
+    async def _keep(self) -> None:
+        record, self._record = self._record, None
+        if record is None:
+            return
+        if self.opaque:
+            await record.encoded(b"".join(self._kept))
+        else:
+            await record.whole(b"".join(self._kept), self.meter)
 
     def abandon(self) -> None:
         """Release the permit of an answer that nobody can read or close any more (runs in garbage collections)."""

@@ -102,6 +102,22 @@ class Lane:
         return len(self._queue)
 
     @property
+    def binding(self) -> str:
+        """What the calls that wait here wait for, in words."""
+        lease = self._lease
+        match self._stopwatch.cause or lease.cause:
+            case "rpm" if lease.request_interval_s > 0:
+                return f"{60 / lease.request_interval_s:,.0f} requests/min"
+            case "tpm" if lease.tokens_interval_s > 0:
+                return f"{60 / lease.tokens_interval_s:,.0f} tokens/min"
+            case "concurrency" if lease.slots < UNLIMITED:
+                return f"{lease.slots:,} calls at once"
+            case cause:
+                return {"rpm": "requests/min", "tpm": "tokens/min", "quota": "a daily quota"}.get(
+                    cause, "calls at once"
+                )
+
+    @property
     def idle(self) -> bool:
         """Whether no call waits or is in flight."""
         return not (self.in_flight or self._queue)

@@ -12,7 +12,13 @@ RETRYABLE_STATUSES = frozenset({408, 409, 429})
 """Besides every 5xx. Never 400, 401, 403, 404, 422: the same request would be refused again."""
 
 _RETRYABLE_ERRORS = frozenset({"NetworkError", "TimeoutException", "RemoteProtocolError", "ProxyError", "ClientError"})
+_CONNECT_ERRORS = frozenset(
+    {"ConnectError", "ConnectTimeout", "ProxyError", "ClientConnectorError", "UnsupportedProtocol"}
+)
 _UNREACHED_ATTEMPTS = 3
+
+UNREACHABLE = "unreachable"
+"""The code of the error that foreign clients get where no connection could be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,18 @@ def is_retryable_error(error: Exception) -> bool:
     if isinstance(error, OSError | TimeoutError | EOFError):
         return True
     return any(kind.__name__ in _RETRYABLE_ERRORS for kind in type(error).__mro__)
+
+
+def never_connected(error: BaseException) -> bool:
+    """True for failures to connect, also as the cause of another error."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if any(kind.__name__ in _CONNECT_ERRORS for kind in type(link).__mro__):
+            return True
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return False
 
 
 def _is_retryable(status: int, headers: Mapping[str, str], body: bytes) -> bool:

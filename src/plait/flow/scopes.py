@@ -15,6 +15,7 @@ from plait.flow.calls import Call, Meter
 from plait.flow.gate import Gate
 from plait.flow.limits import Limit
 from plait.flow.queues import BATCH, INTERACTIVE, Place
+from plait.flow.recorders import Answer, Recorder, Watcher
 from plait.flow.timings import Timing
 from plait.flow.usage import Usage
 from plait.settings import Settings, from_env
@@ -54,6 +55,9 @@ class Scope:
         self.usage = Usage()
         self.timings: dict[str, Timing] = {}
         """Where the time of its calls went, by node."""
+        self.recorder: Recorder | None = parent.recorder if parent else None
+        """The journal that its answers are kept in."""
+        self.watcher: Watcher | None = parent.watcher if parent else None
         self.cancelled = False
         self.put_off: list[Callable[[], Awaitable[object]]] = []
         """Work that waits until the run has given its answer."""
@@ -94,17 +98,27 @@ class Scope:
         if self.parent:
             self.parent.begin_attempt()
 
-    def end_call(self, meter: Meter | None) -> None:
+    def end_call(self, model: str, meter: Meter | None) -> None:
         """Add what a call cost; None when it failed."""
         if self.parent:
-            self.parent.end_call(meter)
+            self.parent.end_call(model, meter)
         with self._lock:
             if meter is None:
                 self.usage.failed_calls += 1
                 return
-            self.usage.input_tokens += meter.input_tokens
-            self.usage.output_tokens += meter.output_tokens
+            self.usage.add_tokens(model, meter.tokens)
             self.usage.estimated |= meter.estimated
+
+    def replay_call(self, call: Call, answer: Answer) -> None:
+        """Count a call that the journal answers."""
+        self.check()
+        if self.parent:
+            self.parent.replay_call(call, answer)
+        with self._lock:
+            self.usage.replayed_calls += 1
+            if not answer.free:
+                self.usage.add_tokens(call.model, answer.tokens)
+                self.usage.estimated |= answer.estimated
 
     def check(self) -> None:
         """Raise CallCancelled if the run is over."""

@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+
+class Tokens(NamedTuple):
+    """What a model read and wrote."""
+
+    input: int = 0
+    """`cached` included."""
+    cached: int = 0
+    output: int = 0
+
+    def plus(self, other: Tokens) -> Tokens:
+        """The sum of both."""
+        return Tokens(self.input + other.input, self.cached + other.cached, self.output + other.output)
 
 
 @dataclass(slots=True)
@@ -15,7 +29,11 @@ class Usage:
     """Requests sent for them, retries included."""
     failed_calls: int = 0
     """Calls that ended in an error after their last attempt."""
+    replayed_calls: int = 0
+    """Calls answered from a journal: their tokens count below, though they were paid for earlier."""
     input_tokens: int = 0
+    """Those that the provider had cached (`cached_tokens`) included."""
+    cached_tokens: int = 0
     output_tokens: int = 0
     estimated: bool = False
     """True when an endpoint did not report the tokens of some call and they were estimated from text length."""
@@ -23,10 +41,19 @@ class Usage:
     """Calls made from threads or tasks that were started outside the run's context: bounded, but not of the run."""
     models: dict[str, int] = field(default_factory=dict)
     """Calls by model name."""
+    tokens: dict[str, Tokens] = field(default_factory=dict)
+    """Tokens by model name."""
 
     def copy(self) -> Usage:
         """The counts as they are now."""
-        return replace(self, models=dict(self.models))
+        return replace(self, models=dict(self.models), tokens=dict(self.tokens))
+
+    def add_tokens(self, model: str, tokens: Tokens) -> None:
+        """Count what an answer cost."""
+        self.input_tokens += tokens.input
+        self.cached_tokens += tokens.cached
+        self.output_tokens += tokens.output
+        self.tokens[model] = self.tokens.get(model, Tokens()).plus(tokens)
 
     @property
     def total_tokens(self) -> int:

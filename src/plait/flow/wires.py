@@ -13,6 +13,7 @@ from plait.errors import BlockingCall
 from plait.flow.clock import Clock
 from plait.flow.held import HeldBody
 from plait.flow.limits import Limit
+from plait.flow.recorders import Answer, Slot
 from plait.flow.scopes import Scope
 from plait.flow.tickets import Ticket
 from plait.flow.wire import drive
@@ -47,6 +48,9 @@ class AsyncWire:
 
     async def sleep(self, seconds: float, scope: Scope | None) -> None:
         await self._clock.sleep(seconds)
+
+    async def record(self, slot: Slot, answer: Answer) -> None:
+        await slot.record(answer)
 
     def chunks(self, stream: Any) -> AsyncIterator[bytes]:
         return aiter(stream)
@@ -95,6 +99,12 @@ class BlockingWire:
         with scope.wakeups() as wakeups:
             self._clock.wait(wakeups, seconds)
         scope.check()
+
+    async def record(self, slot: Slot, answer: Answer) -> None:
+        if self.can_wait:
+            slot.record_blocking(answer)
+        else:
+            slot.record_soon(answer)
 
     def chunks(self, stream: Any) -> Iterator[bytes]:
         return iter(stream)

@@ -1,0 +1,226 @@
+"""The paid answers of a batch, so that none is paid for twice.
+
+An answer is known by its row (the scope), the branch it was asked in, its request, and its number among equal requests
+there: equal prompts of one branch are separate draws. See docs/design/journal.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+
+from plait.flow.calls import Call
+from plait.flow.recorders import Answer
+from plait.flow.usage import Tokens
+from plait.store.writers import Writer
+
+_INSERT = (
+    "INSERT INTO calls (key, scope, hash, branch, model, input_tokens, cached_tokens, output_tokens, estimated, "
+    "status, headers, body, streamed, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_SELECT = (
+    "SELECT key, hash, status, headers, body, streamed, model, input_tokens, cached_tokens, output_tokens, estimated "
+    "FROM calls WHERE scope = ? AND NOT voided ORDER BY rowid"
+)
+
+
+class Journal:
+    """The answers of one batch: written through `writer`, looked up in the files that held some before.
+
+    `earlier` are the batch's own files (this writer's included) and `reused` those of another batch, whose
+    deterministic answers are taken where a row's inputs and requests are the same.
+    """
+
+    def __init__(self, writer: Writer, *, earlier: Iterable[Path] = (), reused: Iterable[Path] = ()) -> None:
+        self._writer = writer
+        self._earlier = _Files(earlier)
+        self._reused = _Files(reused)
+        self._begun: set[int] = set()
+        """Rows that failed here and may be run again."""
+
+    async def open_row(self, row: str, branch: Callable[[], str]) -> RowJournal:
+        """The journal of one row, with what was paid for it before; `branch` finds the branch of the running code."""
+        scope = _number(row.encode())
+        found: dict[int, Answer] = {}
+        free: dict[int, Answer] = {}
+        if self._earlier or scope in self._begun:
+            found = {line.key: line.answer for line in await self._earlier.look_up(scope, self._writer.file)}
+        if self._reused:
+            free = {line.hash: replace(line.answer, free=True) for line in await self._reused.look_up(scope)}
+        return RowJournal(self._writer, scope, branch, found, free)
+
+    def expect_again(self, row: str) -> None:
+        """The row will be run again in this process."""
+        self._begun.add(_number(row.encode()))
+
+    async def void(self, row: str, node: str) -> None:
+        """Forget the answers that a node of a row got here, because it could make nothing of them."""
+        await self._writer.do(lambda connection: _void(connection, [(row, node)]))
+
+    def close(self) -> None:
+        """Close what is read; the writer is its owner's."""
+        self._earlier.close()
+        self._reused.close()
+
+
+def void(files: Iterable[Path], nodes: Sequence[tuple[str, str]]) -> None:
+    """Forget what these nodes of rows were answered, in files that nobody writes now. Blocks.
+
+    The answers stay in the files, as what was paid for.
+    """
+    for file in files:
+        if nodes and _holds_calls(file):
+            with closing(sqlite3.connect(file, timeout=10.0)) as connection, connection:
+                _void(connection, nodes)
+
+
+def _void(connection: sqlite3.Connection, nodes: Sequence[tuple[str, str]]) -> None:
+    connection.executemany(
+        "UPDATE calls SET voided = 1 WHERE scope = ? AND instr('/' || branch, ?)",
+        [(_number(row.encode()), f"/{node}@") for row, node in nodes],
+    )
+
+
+class RowJournal:
+    """A flow.Recorder for one execution of one row."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        scope: int,
+        branch: Callable[[], str],
+        found: dict[int, Answer],
+        free: dict[int, Answer],
+    ) -> None:
+        self._writer = writer
+        self._scope = scope
+        self._branch = branch
+        self._found = found
+        self._free = free
+        self._equal: Counter[tuple[str, bytes]] = Counter()
+
+    def slot(self, call: Call) -> CallSlot:
+        """The place of a call that begins here: counts it among its equals."""
+        branch = self._branch()
+        equal = (branch, call.digest)
+        ordinal = self._equal[equal]
+        self._equal[equal] += 1
+        key = _number(branch.encode(), call.digest, ordinal.to_bytes(4), scope=self._scope)
+        answer = self._found.get(key)
+        if answer is None and call.deterministic and self._free:
+            answer = self._free.get(_number(call.digest))
+        return CallSlot(self._writer, (key, self._scope, _number(call.digest), branch), answer)
+
+
+@dataclass(frozen=True, slots=True)
+class CallSlot:
+    """A flow.Slot."""
+
+    _writer: Writer
+    _place: tuple[int, int, int, str]
+    answer: Answer | None
+
+    async def record(self, answer: Answer) -> None:
+        """Keep an answer; returns once it is durable. Cancelled, it is kept all the same. Raises StoreError."""
+        await self._writer.added(_INSERT, self._line(answer))
+
+    def record_blocking(self, answer: Answer) -> None:
+        """The same on a thread that may wait."""
+        self._writer.add_blocking(_INSERT, self._line(answer))
+
+    def record_soon(self, answer: Answer) -> None:
+        """Keep an answer without waiting for it."""
+        self._writer.add(_INSERT, self._line(answer))
+
+    def _line(self, answer: Answer) -> tuple[object, ...]:
+        tokens = answer.tokens
+        return (
+            *self._place,
+            answer.model,
+            tokens.input,
+            tokens.cached,
+            tokens.output,
+            answer.estimated,
+            answer.status,
+            json.dumps(answer.headers),
+            answer.body,
+            answer.streamed,
+            time.time(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    key: int
+    hash: int
+    answer: Answer
+
+
+class _Files:
+    """Reads journals on a thread of its own, each file over one connection."""
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._files = [file for file in files if _holds_calls(file)]
+        self._connections: dict[Path, sqlite3.Connection] = {}
+        self._thread: ThreadPoolExecutor | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._files)
+
+    async def look_up(self, scope: int, *more: Path) -> list[_Line]:
+        files = [*self._files, *(file for file in more if file not in self._files)]
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="plait-journal")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, scope, files)
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.submit(self._disconnect)
+            self._thread.shutdown(wait=False)
+
+    def _read(self, scope: int, files: Sequence[Path]) -> list[_Line]:
+        found = []
+        for file in files:
+            connection = self._connections.get(file)
+            if connection is None:
+                connection = self._connections[file] = _connect(file)
+            for key, digest, status, headers, body, streamed, model, *tokens, estimated in connection.execute(
+                _SELECT, (scope,)
+            ):
+                kept = tuple((str(name), str(value)) for name, value in json.loads(headers))
+                answer = Answer(status, kept, body, bool(streamed), model, Tokens(*tokens), bool(estimated))
+                found.append(_Line(key, digest, answer))
+        return found
+
+    def _disconnect(self) -> None:
+        for connection in self._connections.values():
+            connection.close()
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
+
+
+def _holds_calls(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with closing(_connect(file)) as connection:
+        return connection.execute("SELECT 1 FROM calls LIMIT 1").fetchone() is not None
+
+
+def _number(*parts: bytes, scope: int = 0) -> int:
+    """A 64-bit number for these bytes: SQLite indexes it faster than text."""
+    digest = blake2b(digest_size=8, key=scope.to_bytes(8, signed=True) if scope else b"")
+    for part in parts:
+        digest.update(len(part).to_bytes(4))
+        digest.update(part)
+    return int.from_bytes(digest.digest(), signed=True)
