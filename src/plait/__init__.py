@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from plait.afterwards import Afterwards, after_answer
+    from plait.batches import Batch, BatchOptions, batch, resume
     from plait.capabilities import require_tools
-    from plait.errors import PlaitError
+    from plait.datasets import Selection
+    from plait.errors import BatchPaused, PlaitError
     from plait.events import (
         CustomEvent,
         EndEvent,
@@ -24,26 +26,34 @@ if TYPE_CHECKING:
     from plait.models import chat_model
     from plait.runs import load, open, run, stream  # noqa: A004 - plait.open reads well, and nobody imports *
     from plait.settings import Settings
+    from plait.store.rows import RowRecord
 
 __all__ = [
     "Afterwards",
+    "Batch",
+    "BatchOptions",
+    "BatchPaused",
     "CustomEvent",
     "EndEvent",
     "ErrorEvent",
     "Event",
     "PlaitError",
     "Result",
+    "RowRecord",
+    "Selection",
     "Settings",
     "TokenEvent",
     "UpdateEvent",
     "Usage",
     "UsageEvent",
     "after_answer",
+    "batch",
     "chat_model",
     "is_fatal",
     "load",
     "open",
     "require_tools",
+    "resume",
     "run",
     "stream",
 ]
@@ -51,7 +61,14 @@ __all__ = [
 _HOMES = {
     "Afterwards": "plait.afterwards",
     "after_answer": "plait.afterwards",
+    "batch": "plait.batches",
+    "resume": "plait.batches",
+    "Batch": "plait.batches",
+    "BatchOptions": "plait.batches",
+    "BatchPaused": "plait.errors",
     "PlaitError": "plait.errors",
+    "RowRecord": "plait.store.rows",
+    "Selection": "plait.datasets",
     "Settings": "plait.settings",
     "Usage": "plait.flow.usage",
     "chat_model": "plait.models",

@@ -1,0 +1,291 @@
+"""A batch: a workflow over the rows of a dataset, stored as they end, gone on with after whatever interrupts it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+
+from plait.batches.executions import Execution, LocalExecution
+from plait.batches.openings import NewBatch, OldBatch, OpenBatch, journals, open_new, open_old
+from plait.batches.progress import Failures, Pace, Progress
+from plait.batches.rows import RowRunner
+from plait.batches.spending import Spending
+from plait.batches.throttles import Throttle
+from plait.datasets.examples import Example
+from plait.errors import BatchChanged, BatchPaused, PlaitError, QuotaReached
+from plait.flow.usage import Tokens
+from plait.journal import Journal, void
+from plait.store.batches import BatchStore
+from plait.store.folders import find_batch
+from plait.store.readers import BatchReader
+from plait.store.rows import RowRecord
+
+logger = logging.getLogger("plait")
+
+_OUTAGE = 20
+"""Rows in a row that fail because the endpoint does not answer: it is down, and the others would fail alike."""
+_UNFINISHED = ("error", "timeout", "interrupted")
+
+
+class Batch:
+    """The rows of one batch, run while they are iterated over; made by `plait.batch` and `plait.resume`.
+
+        async for row in plait.batch("story", "topics.csv"):
+            print(row.id, row.status, row.outputs)
+
+    Yields a RowRecord for every row of this session as it ends, in the order they end, once it is durable. When the
+    batch ends before its rows do, for a cause that concerns them all, BatchPaused is raised after the last result.
+    Leaving the loop early (`aclose`, cancellation) cancels the rows in flight; they stay pending.
+    """
+
+    def __init__(self, wanted: NewBatch | OldBatch) -> None:
+        self._wanted = wanted
+        self._open: OpenBatch | None = None
+        self._session: _Session | None = None
+        self._rows = self._run()
+
+    @property
+    def id(self) -> str:
+        """The batch's id, once it is open."""
+        assert self._open is not None, "the batch is opened when it is first iterated over"
+        return self._open.store.id
+
+    def progress(self) -> Progress | None:
+        """How far it is; None before it is open."""
+        return self._session.progress() if self._session else None
+
+    def drain(self) -> None:
+        """Begin no further row; the iteration ends, without an error, when those in flight have."""
+        if self._session:
+            self._session.drain()
+
+    def __aiter__(self) -> AsyncIterator[RowRecord]:
+        return self._rows
+
+    async def aclose(self) -> None:
+        """Stop: cancel the rows in flight, which stay pending, and close the batch."""
+        await self._rows.aclose()
+
+    async def _run(self) -> AsyncGenerator[RowRecord]:
+        async with AsyncExitStack() as stack:
+            wanted = self._wanted
+            self._open = await (open_new(wanted, stack) if isinstance(wanted, NewBatch) else open_old(wanted, stack))
+            async with _Session(self._open) as session:
+                self._session = session
+                results = session.results()
+                stack.push_async_callback(results.aclose)
+                async for record in results:
+                    yield record
+
+
+class _Session:
+    """One sitting of a batch, from its opening to its end or pause."""
+
+    def __init__(self, opened: OpenBatch) -> None:
+        self._opened = opened
+        self._store: BatchStore = opened.store
+        self._pace = Pace(time.monotonic)
+        self._failures = Failures()
+        self._throttle = Throttle(time.monotonic)
+        self._replayed = 0
+        self._unreachable = 0
+        self._total: int | None = None
+        self._read_all = False
+        self._drained = False
+        self._retried: set[int] | None = None
+        """The only rows that are run, of a session that repeats failed ones."""
+        self._stack = AsyncExitStack()
+        self._spending: Spending
+        self._execution: Execution
+        self._asides: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> _Session:
+        opened, options = self._opened, self._opened.options
+        if opened.errors_only:
+            await self._forget_failures()
+        earlier = journals(self._store.folder)
+        endpoint = (opened.workflow.settings.model or "").partition(":")[0] or None
+        self._spending = Spending(
+            opened.prices,
+            endpoint=endpoint,
+            budget_usd=options.budget_usd,
+            budget_tokens=options.budget_tokens,
+            spent=await asyncio.to_thread(_spent, self._store),
+        )
+        if opened.workflow.settings.model:
+            self._spending.check_model(opened.workflow.settings.model.partition(":")[2])
+        journal = None
+        if options.journal:
+            reused = []
+            if options.reuse:
+                home = opened.workflow.settings.home
+                reused = journals(await asyncio.to_thread(find_batch, home, options.reuse))
+            journal = await asyncio.to_thread(partial(Journal, self._store.writer, earlier=earlier, reused=reused))
+            self._stack.callback(journal.close)
+        runner = RowRunner(
+            opened.workflow,
+            group=self._store.id,
+            spending=self._spending,
+            journal=journal,
+            timeout_s=options.timeout_s,
+            row_attempts=options.row_attempts,
+        )
+        self._execution = LocalExecution(runner, self._throttle, self._store.stored)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for aside in self._asides:
+            aside.cancel()
+        await asyncio.gather(*self._asides, return_exceptions=True)
+        await self._stack.aclose()
+        # Whoever left early, or was cancelled, left a batch to go on with.
+        if self._store.meta.get("status") == "running":
+            with suppress(PlaitError):
+                await self._store.put_meta({"status": "paused", "cause": "stopped"})
+
+    def drain(self) -> None:
+        self._drained = True
+        self._execution.stop(None)
+
+    async def results(self) -> AsyncGenerator[RowRecord]:
+        self._asides.append(asyncio.create_task(self._look_aside(), name="plait batch: count"))
+        if self._opened.options.deadline_s is not None:
+            self._asides.append(asyncio.create_task(self._end_in(self._opened.options.deadline_s)))
+        results = self._execution.results(self._pending())
+        try:
+            async for record in results:
+                self._note(record)
+                yield record
+        finally:
+            await results.aclose()
+        await self._conclude()
+
+    def progress(self) -> Progress:
+        counts = self._store.counts()
+        done = counts.get("success", 0)
+        failed = sum(counts.get(status, 0) for status in _UNFINISHED)
+        rows_per_s, tokens_per_s = self._pace.rates()
+        spent, cost = self._spending.spent, self._spending.cost_usd
+        left = None if self._total is None else max(0, self._total - done - failed)
+        share = (done + failed) / self._total if self._total else None
+        dataset = self._opened.dataset
+        return Progress(
+            total=self._total,
+            done=done,
+            failed=failed,
+            running=self._execution.running,
+            calls_in_flight=self._throttle.calling,
+            calls_waiting=self._throttle.waiting,
+            rows_per_s=rows_per_s,
+            tokens_per_s=tokens_per_s,
+            elapsed_s=self._pace.elapsed_s,
+            eta_s=left / rows_per_s if left is not None and rows_per_s > 0 else None,
+            tokens=sum(tokens.input + tokens.output for tokens in spent.values()),
+            cost_usd=cost,
+            expected_cost_usd=cost / share if cost is not None and share else None,
+            replayed_calls=self._replayed,
+            limit=self._opened.workflow.gate.binding() if self._throttle.waiting else None,
+            errors=self._failures.kinds,
+            last_errors=self._failures.latest,
+            bad_rows=dataset.bad_rows.count if dataset else 0,
+        )
+
+    async def _pending(self) -> AsyncGenerator[Example]:
+        """The rows that have no result yet, in the order of the dataset."""
+        finished, read = self._store.finished, 0
+        async for example in self._opened.examples:
+            read += 1
+            known = finished.has(example.position, example.id)
+            if known is False and not self._opened.changed:
+                raise BatchChanged(
+                    f"row {example.position} of the dataset is not the one that the batch ran (its id is {example.id} "
+                    "now): put the dataset back, or go on all the same with --force"
+                )
+            if not known and (self._retried is None or example.position in self._retried):
+                yield example
+        self._total = read
+        self._read_all = True
+
+    def _note(self, record: RowRecord) -> None:
+        usage = record.usage
+        self._pace.note(_count(usage, "input_tokens") + _count(usage, "output_tokens"))
+        self._replayed += _count(usage, "replayed_calls")
+        if record.status == "success":
+            self._unreachable = 0
+            return
+        self._failures.note(record)
+        most = self._opened.options.max_errors
+        if most is not None and self._failures.count > most:
+            self._execution.stop(PlaitError(f"{self._failures.count} rows failed, --max-errors allows {most}"))
+        unreachable = record.error is not None and record.error.type == "EndpointUnreachable"
+        self._unreachable = self._unreachable + 1 if unreachable else 0
+        if self._unreachable >= _OUTAGE and record.error is not None:
+            self._execution.stop(PlaitError(f"{_OUTAGE} rows in a row failed alike: {record.error.message}"))
+
+    async def _conclude(self) -> None:
+        cause = self._execution.halted
+        counts = self._store.counts()
+        ended = sum(counts.values())
+        if self._read_all and self._total is not None and ended >= self._total and cause is None:
+            await self._store.put_meta({"status": "finished", "finished_at": time.time(), "total": self._total})
+            return
+        words = str(cause) if cause else "drained" if self._drained else "stopped"
+        wake_at = cause.resets_at if isinstance(cause, QuotaReached) else None
+        await self._store.put_meta({"status": "paused", "cause": words, "wake_at": wake_at})
+        if cause is not None:
+            pending = None if self._total is None else self._total - ended
+            raise BatchPaused(self._store.id, pending, cause)
+
+    async def _forget_failures(self) -> None:
+        """Make failed rows pending; what a node could make nothing of is asked for again, unless its code is new."""
+        failed = await asyncio.to_thread(_failed_rows, self._store)
+        self._retried = {position for position, _, _ in failed}
+        if not self._opened.changed:
+            await asyncio.to_thread(
+                void, journals(self._store.folder), [(row, node) for _, row, node in failed if node]
+            )
+        await self._store.drop(_UNFINISHED)
+
+    async def _look_aside(self) -> None:
+        """What is worth knowing and takes its time: how many rows there are, what the dataset is like."""
+        dataset = self._opened.dataset
+        if dataset is None:
+            return
+        total = await dataset.count()
+        if total is not None and self._total is None:
+            self._total = total
+            await self._store.put_meta({"total": total})
+        if dataset.replayable and not self._store.meta.get("fingerprint"):
+            found = await dataset.fingerprint()
+            if found is not None:
+                await self._store.put_meta({"fingerprint": found.to_json()})
+
+    async def _end_in(self, deadline_s: float) -> None:
+        await asyncio.sleep(deadline_s)
+        self._execution.stop(PlaitError(f"the batch's deadline of {deadline_s:g} s is over"))
+        self._execution.cancel()
+
+
+def _spent(store: BatchStore) -> dict[str, Tokens]:
+    with BatchReader(store.folder) as reader:
+        return {
+            model: Tokens(totals.input_tokens, totals.cached_tokens, totals.output_tokens)
+            for model, totals in reader.models().items()
+        }
+
+
+def _failed_rows(store: BatchStore) -> list[tuple[int, str, str]]:
+    with BatchReader(store.folder) as reader:
+        return [
+            (record.position, record.id, record.error.node if record.error else "")
+            for record in reader.rows(statuses=_UNFINISHED)
+        ]
+
+
+def _count(usage: Mapping[str, object], name: str) -> int:
+    value = usage.get(name)
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,118 @@
+"""Runs the rows of a batch in this process, as many at once as the gate can use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+from plait.batches.rows import Halt, RowRunner
+from plait.batches.throttles import Throttle
+from plait.datasets.examples import Example
+from plait.store.rows import RowRecord
+
+_UNREAD = 1000
+"""Results that a slow reader may leave before rows wait for it."""
+
+
+class Execution(Protocol):
+    """How the rows of a batch are run: here, or in processes of their own."""
+
+    halted: BaseException | None
+    """Why no further row begins, if that is not because there is none."""
+
+    @property
+    def running(self) -> int:
+        """Rows in flight."""
+        ...
+
+    def results(self, examples: AsyncIterator[Example]) -> AsyncGenerator[RowRecord]:
+        """Run the examples; yields their results as they are stored. Closing it cancels the rows in flight."""
+        ...
+
+    def stop(self, cause: BaseException | None) -> None:
+        """Begin no further row; those in flight end by themselves."""
+        ...
+
+    def cancel(self) -> None:
+        """Cancel the rows in flight, which stay pending."""
+        ...
+
+
+class LocalExecution:
+    """An Execution on this event loop; `keep` stores a result."""
+
+    def __init__(self, runner: RowRunner, throttle: Throttle, keep: Callable[[RowRecord], Awaitable[None]]) -> None:
+        self.halted: BaseException | None = None
+        self._runner = runner
+        self._throttle = throttle
+        self._keep = keep
+        self._stopped = asyncio.Event()
+        self._done: asyncio.Queue[RowRecord | None] = asyncio.Queue(_UNREAD)
+        self._rows: set[asyncio.Task[None]] = set()
+
+    @property
+    def running(self) -> int:
+        return len(self._rows)
+
+    def stop(self, cause: BaseException | None) -> None:
+        self.halted = self.halted or cause
+        self._stopped.set()
+
+    def cancel(self) -> None:
+        for row in self._rows:
+            row.cancel()
+
+    async def results(self, examples: AsyncIterator[Example]) -> AsyncGenerator[RowRecord]:
+        feeding = asyncio.create_task(self._feed(examples), name="plait batch")
+        try:
+            while (record := await self._done.get()) is not None:
+                yield record
+            await feeding
+        finally:
+            feeding.cancel()
+            self.cancel()
+            await asyncio.gather(feeding, *self._rows, return_exceptions=True)
+
+    async def _feed(self, examples: AsyncIterator[Example]) -> None:
+        try:
+            async for example in examples:
+                if not await self._turn():
+                    break
+                row = asyncio.create_task(self._run(example), name=f"plait row {example.id}")
+                self._rows.add(row)
+                row.add_done_callback(self._rows.discard)
+            while self._rows:
+                await asyncio.wait(self._rows)
+        finally:
+            # The reader is told even where reading the examples failed.
+            await self._done.put(None)
+
+    async def _turn(self) -> bool:
+        """Wait until another row may begin; False once none may any more."""
+        if self._stopped.is_set():
+            return False
+        if self._throttle.ready():
+            await asyncio.sleep(0)  # rows that began go first
+            return not self._stopped.is_set()
+        turn = asyncio.ensure_future(self._throttle.turn())
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait([turn, stopped], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            turn.cancel()
+            stopped.cancel()
+        return not self._stopped.is_set()
+
+    async def _run(self, example: Example) -> None:
+        foot = self._throttle.begin()
+        try:
+            record = await self._runner.run(example, foot)
+            await self._keep(record)
+            await self._done.put(record)
+        except Halt as halt:
+            self.stop(halt.cause)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not pass for a row that is pending
+            self.stop(error)
+        finally:
+            foot.end()

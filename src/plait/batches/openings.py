@@ -1,0 +1,263 @@
+"""Opens a batch, a new one or one to go on with: everything that can be wrong is found before the first call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from langchain_core.runnables import RunnableConfig
+
+from plait.app import App, find_app, open_workflow
+from plait.batches.changes import describe_workflow, workflow_changes
+from plait.batches.options import BatchOptions
+from plait.batches.rows import Workflow
+from plait.batches.spools import spooled, spooled_before
+from plait.datasets import Dataset, Selection, open_dataset
+from plait.datasets.examples import Example
+from plait.datasets.fingerprints import Fingerprint, difference
+from plait.errors import BatchChanged, InputError
+from plait.flow.registry import gate_for
+from plait.inputs import check_context, input_fields
+from plait.json_values import to_json
+from plait.prices import Prices, load_prices
+from plait.runs import Graph, default_context
+from plait.sections import BOUNDS
+from plait.settings import Settings, from_env
+from plait.store.batches import DATABASE, BatchStore
+from plait.store.folders import batches_folder, find_batch, new_batch_id
+
+STDIN = "input.data"
+"""The copy of standard input in a batch's folder."""
+
+Rows = str | Path | Iterable[object] | AsyncIterable[object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewBatch:
+    """What a batch is to do."""
+
+    workflow: str | Graph
+    rows: Rows
+    selection: Selection = field(default_factory=Selection)
+    options: BatchOptions = field(default_factory=BatchOptions)
+    context: Mapping[str, object] | None = None
+    config: RunnableConfig | None = None
+    app: App | Path | str | None = None
+    settings: Settings | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    """LangSmith's variables, for its datasets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldBatch:
+    """What a resume is to go on with; what is None stays as the batch began."""
+
+    id: str | None = None
+    """Or its beginning; None: the newest that is not finished."""
+    workflow: Graph | None = None
+    """For batches that were begun with a graph rather than a name."""
+    options: BatchOptions | None = None
+    errors_only: bool = False
+    """Only the rows that failed, again."""
+    force: bool = False
+    """Go on although the workflow or the dataset has changed."""
+    settings: Settings | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenBatch:
+    """A batch with its store locked, its workflow loaded and its rows ready to be read."""
+
+    store: BatchStore
+    workflow: Workflow
+    options: BatchOptions
+    dataset: Dataset | None
+    examples: AsyncGenerator[Example]
+    prices: Prices
+    app: App | None
+    changed: bool = False
+    """Whether it goes on although something has changed."""
+    errors_only: bool = False
+
+
+async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
+    """Begin a batch. Raises PlaitError for whatever is wrong with it; nothing is left behind then."""
+    app, settings = await asyncio.to_thread(_app_and_settings, new.app, new.settings, new.workflow)
+    graph, name = await _graph(new.workflow, app, stack)
+    prices = await asyncio.to_thread(load_prices, settings.prices, settings.prices_file)
+    workflow = _workflow(graph, name, new.context, new.config, settings)
+    batch_id = new_batch_id(name, datetime.now().astimezone())
+    folder = batches_folder(settings.home) / batch_id
+    dataset = open_dataset(
+        new.rows,
+        new.selection,
+        inputs=input_fields(graph),
+        tee=folder / STDIN if new.rows == "-" else None,
+        env=new.env,
+    )
+    await dataset.check()
+    if new.options.reuse is not None:
+        await asyncio.to_thread(find_batch, settings.home, new.options.reuse)
+    meta = {
+        "workflow": name,
+        "named": isinstance(new.workflow, str),
+        "app": str(app.root) if app else None,
+        "created_at": time.time(),
+        "status": "running",
+        "total": None,
+        "model": settings.model,
+        "bounds": {key: getattr(settings, key) for key in BOUNDS},
+        "context": to_json(dict(new.context or {})),
+        "source": _source(new.rows),
+        "selection": new.selection.to_json(),
+        "options": new.options.to_json(),
+        "workflow_digests": await asyncio.to_thread(describe_workflow, graph, app.root if app else None),
+        "streams": False,
+    }
+    store = await BatchStore.create(folder, meta, durability=new.options.durability)
+    stack.push_async_callback(store.close)
+    examples = dataset.examples()
+    if meta["source"] is None:
+        examples = spooled(examples, store)
+    stack.push_async_callback(examples.aclose)
+    return OpenBatch(
+        store=store,
+        workflow=workflow,
+        options=new.options,
+        dataset=dataset,
+        examples=examples,
+        prices=prices,
+        app=app,
+    )
+
+
+async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
+    """Go on with a batch.
+
+    Raises BatchNotFound, BatchBusy, BatchChanged, StoreError, and as `open_new` does.
+    """
+    home = (old.settings or from_env()).home
+    folder = await asyncio.to_thread(find_batch, home, old.id)
+    store = await BatchStore.open(folder, durability=(old.options or BatchOptions()).durability)
+    stack.push_async_callback(store.close)
+    meta = store.meta
+    named, directory = bool(meta.get("named")), meta.get("app")
+    if not named and old.workflow is None:
+        raise InputError(
+            f"batch {store.id} was begun with a graph, not with a name: expected that graph again, found none; "
+            "resume it from Python: plait.resume(id, workflow=graph)"
+        )
+    name = str(meta["workflow"])
+    wanted = name if named or old.workflow is None else old.workflow
+    root = directory if isinstance(directory, str) else None
+    app, settings = await asyncio.to_thread(_app_and_settings, root, old.settings, wanted)
+    if old.settings is None:
+        settings = settings.override(model=meta.get("model"), **_stored(meta, "bounds"))
+    graph, _ = await _graph(wanted, app, stack)
+    workflow = _workflow(graph, name, _stored(meta, "context"), None, settings)
+    dataset, examples = _again(store, graph, old.env)
+    await _check_unchanged(store, graph, app, dataset, force=old.force)
+    stack.push_async_callback(examples.aclose)
+    options = old.options or BatchOptions.from_json(meta.get("options"))
+    await store.put_meta({"status": "running", "cause": None, "wake_at": None, "options": options.to_json()})
+    return OpenBatch(
+        store=store,
+        workflow=workflow,
+        options=options,
+        dataset=dataset,
+        examples=examples,
+        prices=await asyncio.to_thread(load_prices, settings.prices, settings.prices_file),
+        app=app,
+        changed=old.force,
+        errors_only=old.errors_only,
+    )
+
+
+def journals(folder: Path) -> list[Path]:
+    """The files of a batch that hold paid answers."""
+    return [folder / DATABASE, *sorted(folder.glob("journal-*.db"))]
+
+
+def _app_and_settings(
+    app: App | Path | str | None, settings: Settings | None, workflow: str | Graph
+) -> tuple[App | None, Settings]:
+    found = app if isinstance(app, App) else None
+    if found is None and (isinstance(workflow, str) or app is not None):
+        found = find_app(Path(app) if isinstance(app, str | Path) else None)
+    if settings is None:
+        settings = from_env(section=found.section, fallback=found.env) if found else from_env()
+    # A table of toy answers is nobody's wish: without a model's name a batch refuses.
+    return found, replace(settings, embedded=False)
+
+
+async def _graph(workflow: str | Graph, app: App | None, stack: AsyncExitStack) -> tuple[Graph, str]:
+    if not isinstance(workflow, str):
+        return workflow, workflow.get_name()
+    assert app is not None
+    return await stack.enter_async_context(open_workflow(app, workflow)), workflow
+
+
+def _workflow(
+    graph: Graph,
+    name: str,
+    context: Mapping[str, object] | None,
+    config: RunnableConfig | None,
+    settings: Settings,
+) -> Workflow:
+    checked = check_context(graph, context) if context else default_context(graph.context_schema)
+    return Workflow(
+        name=name, graph=graph, context=checked, config=config or {}, settings=settings, gate=gate_for(settings)
+    )
+
+
+def _source(rows: Rows) -> str | None:
+    """How a resume finds the rows again; None for an iterable's."""
+    if rows == "-":
+        return STDIN
+    if isinstance(rows, str) and rows.startswith("langsmith:"):
+        return rows
+    return str(Path(rows).absolute()) if isinstance(rows, str | Path) else None
+
+
+def _again(store: BatchStore, graph: Graph, env: Mapping[str, str]) -> tuple[Dataset | None, AsyncGenerator[Example]]:
+    source = store.meta.get("source")
+    if not isinstance(source, str):
+        return None, spooled_before(store.folder)
+    selection = Selection.from_json(_stored(store.meta, "selection"))
+    if source == STDIN:
+        selection = replace(selection, format=str(store.meta.get("format") or "") or selection.format)
+    found = str(store.folder / STDIN) if source == STDIN else source
+    dataset = open_dataset(found, selection, inputs=input_fields(graph), env=env)
+    return dataset, dataset.examples()
+
+
+async def _check_unchanged(
+    store: BatchStore, graph: Graph, app: App | None, dataset: Dataset | None, *, force: bool
+) -> None:
+    now = await asyncio.to_thread(describe_workflow, graph, app.root if app else None)
+    changes = [f"the workflow: {what}" for what in workflow_changes(_stored(store.meta, "workflow_digests"), now)]
+    stored = store.meta.get("fingerprint")
+    if dataset is not None and isinstance(stored, Mapping):
+        before = Fingerprint.from_json(stored)
+        after = await dataset.fingerprint(before)
+        if after is not None and (words := difference(before, after)):
+            changes.append(f"the dataset {dataset.name}: {words}")
+    if changes and not force:
+        raise BatchChanged(
+            "expected what the batch began with, found changes in:\n"
+            + "\n".join(changes)
+            + f"\nfinished rows would not match new ones: put it back, or go on all the same with --force ({store.id})"
+        )
+    if changes:
+        await store.put_meta({"workflow_digests": now, "fingerprint": None})
+
+
+def _stored(meta: Mapping[str, object], key: str) -> dict[str, object]:
+    value = meta.get(key)
+    return dict(value) if isinstance(value, Mapping) else {}

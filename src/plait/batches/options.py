@@ -1,0 +1,61 @@
+"""How a batch runs: what the command line's options and `plait.batch`'s argument say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+from plait.errors import SettingsError
+from plait.store.files import Durability
+
+_POSITIVE = ("timeout_s", "row_attempts", "budget_usd", "budget_tokens", "deadline_s", "workers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOptions:
+    """Raises SettingsError where a number cannot be meant."""
+
+    timeout_s: float | None = None
+    """Seconds for one row."""
+    row_attempts: int = 1
+    """How often a row that fails is run, the first time included; answers it was paid are not paid again."""
+    max_errors: int | None = None
+    """The batch pauses when more rows than this failed."""
+    budget_usd: float | None = None
+    """The batch pauses before it has cost more dollars, by the table of prices."""
+    budget_tokens: int | None = None
+    """The batch pauses before it has used more tokens, input and output together."""
+    deadline_s: float | None = None
+    """The batch pauses after so many seconds; rows in flight then stay pending."""
+    workers: int = 1
+    """Processes that run rows; 1: this one."""
+    journal: bool = True
+    """Keep every paid answer, so that none is paid for again after an interruption."""
+    reuse: str | None = None
+    """A batch whose answers are taken for equal requests of equal rows, where they are deterministic."""
+    durability: Durability = "power"
+    """What a stored answer survives: "power" a loss of power, "kill" the death of the process."""
+    wait: bool = False
+    """Go on by itself after a day's quota was used up, when it resets."""
+
+    def __post_init__(self) -> None:
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise SettingsError(f"{name}: expected a number above 0, found {value}")
+        if self.max_errors is not None and self.max_errors < 0:
+            raise SettingsError(f"max_errors: expected 0 or more rows, found {self.max_errors}")
+        if self.durability not in ("power", "kill"):
+            raise SettingsError(f"durability: expected power or kill, found {self.durability!r}")
+
+    def to_json(self) -> dict[str, object]:
+        """The parts as plain values; `from_json` takes them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: object) -> BatchOptions:
+        """The options of a stored batch; parts that this version does not know are left out."""
+        if not isinstance(stored, Mapping):
+            return cls()
+        known = {part.name for part in fields(cls)}
+        return cls(**{name: value for name, value in stored.items() if name in known})

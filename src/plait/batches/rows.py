@@ -1,0 +1,193 @@
+"""Runs one row of a batch: its graph, its journal, its calls counted; what goes wrong becomes its result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import merge_configs
+
+from plait.batches.spending import Spending
+from plait.batches.throttles import Foot
+from plait.branches import BranchPaths, current_node
+from plait.datasets.examples import Example
+from plait.errors import PlaitError, RunFailed, RunTimeout
+from plait.events import Result
+from plait.failures import failing_node, is_fatal, is_outage
+from plait.flow.calls import Call
+from plait.flow.gate import Gate
+from plait.flow.scopes import Scope
+from plait.flow.usage import Tokens, Usage
+from plait.inputs import check_inputs
+from plait.journal import Journal
+from plait.json_values import to_json
+from plait.masking import masked
+from plait.runs import Graph, OpenRun, complete
+from plait.settings import Settings
+from plait.store.rows import RowError, RowRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workflow:
+    """What every row of a batch runs."""
+
+    name: str
+    graph: Graph
+    context: Any
+    config: RunnableConfig
+    settings: Settings
+    gate: Gate
+
+
+class Halt(Exception):
+    """Every further row would fail like this one, which stays pending; `cause` says why."""
+
+    def __init__(self, cause: PlaitError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class RowRunner:
+    """Runs rows one by one, any number at a time; what they have in common."""
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        *,
+        group: str,
+        spending: Spending,
+        journal: Journal | None = None,
+        timeout_s: float | None = None,
+        row_attempts: int = 1,
+    ) -> None:
+        self._workflow = workflow
+        self._group = group
+        self._spending = spending
+        self._journal = journal
+        self._timeout_s = timeout_s
+        self._attempts = row_attempts
+
+    async def run(self, example: Example, foot: Foot) -> RowRecord:
+        """The row's end. Raises Halt where it must stay pending, and what cancels it."""
+        began = time.monotonic()
+        usage = Usage()
+        for attempt in range(1, self._attempts + 1):
+            if self._journal is not None:
+                usage = Usage()  # what earlier attempts were paid is replayed, and counted again
+            try:
+                result = await self._try(example, foot, usage)
+            except PlaitError as error:
+                if is_fatal(error) or is_outage(error):
+                    raise Halt(error) from error
+                if attempt < self._attempts:
+                    await self._clear(example.id, error)
+                    continue
+                status = "timeout" if isinstance(error, RunTimeout) else "error"
+                return self._record(example, status, usage, began, attempt, error=error)
+            return self._record(example, result.status, usage, began, attempt, result=result)
+        raise AssertionError("a row has at least one attempt")
+
+    async def _try(self, example: Example, foot: Foot, usage: Usage) -> Result:
+        workflow = self._workflow
+        scope = Scope(
+            example.id,
+            gate=workflow.gate,
+            settings=workflow.settings,
+            watched=False,
+            group=self._group,
+            node=current_node,
+        )
+        scope.usage = usage
+        scope.watcher = _Watch(foot, self._spending)
+        config = workflow.config
+        if self._journal is not None:
+            paths = BranchPaths()
+            config = merge_configs(config, {"callbacks": [paths]})
+            scope.recorder = await self._journal.open_row(example.id, paths.current)
+        inputs = check_inputs(workflow.graph, example.inputs, workflow=workflow.name)
+        before = workflow.gate.unscoped_calls
+        run = OpenRun(workflow.name, workflow.graph, inputs, workflow.context, config, scope, time.monotonic(), before)
+        return await complete(run, timeout_s=self._timeout_s)
+
+    async def _clear(self, row: str, error: PlaitError) -> None:
+        """Before another attempt: answers that a node could make nothing of would fail it again."""
+        if self._journal is None:
+            return
+        self._journal.expect_again(row)
+        if isinstance(error, RunFailed) and (node := failing_node(error)):
+            await self._journal.void(row, node)
+
+    def _record(
+        self,
+        example: Example,
+        status: str,
+        usage: Usage,
+        began: float,
+        attempts: int,
+        *,
+        result: Result | None = None,
+        error: PlaitError | None = None,
+    ) -> RowRecord:
+        failed = None
+        if error is not None:
+            node = failing_node(error) if isinstance(error, RunFailed) else ""
+            failed = RowError(_kind(error), masked(str(error)), node)
+        elif result is not None and result.status == "interrupted":
+            failed = RowError("Interrupted", masked(f"stopped at an interrupt: {to_json(list(result.interrupts))}"))
+        timings = to_json(result.timings) if result else {}
+        return RowRecord(
+            example.position,
+            example.id,
+            status,
+            to_json(result.outputs) if result else None,
+            failed,
+            usage_of(usage, self._spending.cost_of),
+            timings if isinstance(timings, dict) else {},
+            time.monotonic() - began,
+            attempts,
+            time.time(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """The flow.Watcher of one row."""
+
+    foot: Foot
+    spending: Spending
+
+    def admit(self, call: Call, expected: Tokens) -> None:
+        self.spending.admit(call.model, expected)
+        self.foot.calls(+1)
+
+    def settle(self, call: Call, expected: Tokens, tokens: Tokens | None) -> None:
+        self.foot.calls(-1)
+        self.spending.settle(call.model, expected, tokens)
+
+    def waits(self, change: int) -> None:
+        self.foot.waits(change)
+
+
+def usage_of(usage: Usage, cost_of: Callable[[Mapping[str, Tokens]], float | None]) -> dict[str, object]:
+    """A row's usage as it is stored and exported; `cost_usd` is None where a model has no price."""
+    return {
+        "calls": usage.calls,
+        "attempts": usage.attempts,
+        "failed_calls": usage.failed_calls,
+        "replayed_calls": usage.replayed_calls,
+        "input_tokens": usage.input_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "output_tokens": usage.output_tokens,
+        "estimated": usage.estimated,
+        "cost_usd": cost_of(usage.tokens),
+        "models": {model: list(tokens) for model, tokens in usage.tokens.items()},
+    }
+
+
+def _kind(error: PlaitError) -> str:
+    """The name under which failures of one kind are counted: of a workflow's own exception, that one's."""
+    cause = error.__cause__ if isinstance(error, RunFailed) else None
+    return type(cause or error).__name__

@@ -1,0 +1,118 @@
+"""What a batch has spent, and whether another call may be."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from plait.errors import BudgetReached, SettingsError
+from plait.flow.usage import Tokens
+from plait.prices import Prices
+
+
+class Spending:
+    """Sums up paid answers and holds calls against a budget of dollars or tokens; any thread may use it.
+
+    A call is counted with what it is expected to cost from the moment it is sent until its answer says what it did.
+    """
+
+    def __init__(
+        self,
+        prices: Prices,
+        *,
+        endpoint: str | None = None,
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
+        spent: Mapping[str, Tokens] | None = None,
+    ) -> None:
+        for name, value in (("budget_usd", budget_usd), ("budget_tokens", budget_tokens)):
+            if value is not None and not value > 0:
+                raise SettingsError(f"{name}: expected a number above 0, found {value:g}")
+        self._prices = prices
+        self._endpoint = endpoint
+        self._budget_usd = budget_usd
+        self._budget_tokens = budget_tokens
+        self._lock = threading.Lock()
+        self._spent: dict[str, Tokens] = dict(spent or {})
+        self._expected: dict[str, Tokens] = {}
+        self._elsewhere: dict[str, Tokens] = {}
+
+    def check_model(self, model: str) -> None:
+        """Raise BudgetReached where a budget in dollars cannot be held because the model has no price."""
+        if self._budget_usd is not None and self._prices.price(model, self._endpoint) is None:
+            raise BudgetReached(
+                f"--budget-usd needs a price for {model}, and there is none: use --budget-tokens, or add one to "
+                f'langgraph.json, in dollars per 1,000,000 tokens: "plait": {{"prices": {{"{model}": '
+                '{"input": 0.5, "output": 1.5}}}'
+            )
+
+    def admit(self, model: str, expected: Tokens) -> None:
+        """Count a call that is about to be sent. Raises BudgetReached where it would go beyond the budget."""
+        self.check_model(model)
+        with self._lock:
+            self._expected[model] = self._expected.get(model, Tokens()).plus(expected)
+            try:
+                self._check()
+            except BudgetReached:
+                self._forget(model, expected)
+                raise
+
+    def settle(self, model: str, expected: Tokens, tokens: Tokens | None) -> None:
+        """The call is over: what it cost, None for a failed one."""
+        with self._lock:
+            self._forget(model, expected)
+            if tokens is not None:
+                self._spent[model] = self._spent.get(model, Tokens()).plus(tokens)
+
+    def note_elsewhere(self, spent: Mapping[str, Tokens]) -> None:
+        """What other processes of this batch have spent by now."""
+        with self._lock:
+            self._elsewhere = dict(spent)
+
+    @property
+    def spent(self) -> dict[str, Tokens]:
+        """By model, here and elsewhere."""
+        with self._lock:
+            return _sum(self._spent, self._elsewhere)
+
+    @property
+    def spent_here(self) -> dict[str, Tokens]:
+        """By model, in this process."""
+        with self._lock:
+            return dict(self._spent)
+
+    def cost_of(self, tokens: Mapping[str, Tokens]) -> float | None:
+        """What these tokens cost, in dollars; None where a model has no price."""
+        return self._prices.cost_usd(tokens, self._endpoint)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What was spent, in dollars; None where a model has no price."""
+        return self._prices.cost_usd(self.spent, self._endpoint)
+
+    def _forget(self, model: str, expected: Tokens) -> None:
+        known = self._expected[model]
+        self._expected[model] = Tokens(
+            known.input - expected.input, known.cached - expected.cached, known.output - expected.output
+        )
+
+    def _check(self) -> None:
+        if self._budget_usd is None and self._budget_tokens is None:
+            return
+        whole = _sum(self._spent, self._elsewhere, self._expected)
+        if self._budget_tokens is not None:
+            tokens = sum(found.input + found.output for found in whole.values())
+            if tokens > self._budget_tokens:
+                raise BudgetReached(
+                    f"the budget of {self._budget_tokens:,} tokens is used up: raise it with --budget-tokens"
+                )
+        if self._budget_usd is not None and (self._prices.cost_usd(whole, self._endpoint) or 0.0) > self._budget_usd:
+            raise BudgetReached(f"the budget of ${self._budget_usd:g} is used up: raise it with --budget-usd")
+
+
+def _sum(*parts: Mapping[str, Tokens]) -> dict[str, Tokens]:
+    found: dict[str, Tokens] = {}
+    for part in parts:
+        for model, tokens in part.items():
+            found[model] = found.get(model, Tokens()).plus(tokens)
+    return found
