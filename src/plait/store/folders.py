@@ -1,0 +1,178 @@
+"""The batches of a home: their ids, finding one, listing and removing them."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from plait.errors import BatchBusy, BatchNotFound, StoreError
+from plait.store.batches import DATABASE, FolderLock, is_running
+from plait.store.readers import BatchReader
+
+__all__ = [
+    "BatchInfo",
+    "batches_folder",
+    "find_batch",
+    "list_batches",
+    "new_batch_id",
+    "prune",
+    "read_batch",
+    "remove_batch",
+]
+
+# No 0, 1, i, l, o: an id is read aloud and typed.
+_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
+_REMOVED = ".removed-"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchInfo:
+    """What a list says of a batch. `counts` are its ended rows by status; `created_at` is in seconds since the epoch.
+
+    `status` is planned, running, paused or finished, or "unreadable", with the `problem` in words.
+    """
+
+    id: str
+    folder: Path
+    workflow: str
+    created_at: float
+    status: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    total: int | None = None
+    size_bytes: int = 0
+    meta: Mapping[str, object] = field(default_factory=dict)
+    problem: str | None = None
+
+
+def batches_folder(home: Path) -> Path:
+    """Where the batches of `home` lie, a folder each."""
+    return home / "batches"
+
+
+def new_batch_id(workflow: str, at: datetime) -> str:
+    """A readable id: the workflow, month and day, time, two random letters, as in greet-1121-1004-k3."""
+    name = re.sub(r"[^a-z0-9]+", "-", workflow.lower()).strip("-")[:24].strip("-") or "batch"
+    return f"{name}-{at:%m%d-%H%M}-{secrets.choice(_LETTERS)}{secrets.choice(_LETTERS)}"
+
+
+def list_batches(home: Path) -> list[BatchInfo]:
+    """All batches of `home`, newest first; one that cannot be read is listed as unreadable. Blocks: files."""
+    batches = []
+    for folder in _folders(home):
+        # One may be removed while the others are read.
+        with contextlib.suppress(FileNotFoundError):
+            batches.append(read_batch(folder))
+    return sorted(batches, key=lambda batch: (batch.created_at, batch.id), reverse=True)
+
+
+def read_batch(folder: Path) -> BatchInfo:
+    """What a list says of the batch in `folder`. Blocks: files."""
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    running = is_running(folder)
+    try:
+        with BatchReader(folder) as reader:
+            meta, counts = reader.meta, reader.counts()
+    except StoreError as error:
+        touched = _touched_at(folder)
+        status = "running" if running else "unreadable"
+        return BatchInfo(folder.name, folder, "", touched, status, size_bytes=size, problem=str(error))
+    status = str(meta.get("status", "paused"))
+    # A batch whose process was killed had no time to say so.
+    status = "running" if running else "paused" if status == "running" else status
+    created, total = meta.get("created_at"), meta.get("total")
+    return BatchInfo(
+        folder.name,
+        folder,
+        str(meta.get("workflow", "")),
+        float(created) if isinstance(created, int | float) else _touched_at(folder),
+        status,
+        counts,
+        total if isinstance(total, int) else None,
+        size,
+        meta,
+    )
+
+
+def find_batch(home: Path, id_or_prefix: str | None) -> Path:
+    """The folder of the batch with this id, or whose id alone begins with it; None: the newest that is not finished.
+
+    Raises BatchNotFound, with those that come near. Blocks: files.
+    """
+    if id_or_prefix is None:
+        left = [batch for batch in list_batches(home) if batch.status in ("paused", "running", "planned")]
+        if not left:
+            raise BatchNotFound("there is no unfinished batch; `plait batches` lists all there are")
+        return left[0].folder
+    folders = {folder.name: folder for folder in _folders(home)}
+    if id_or_prefix in folders:
+        return folders[id_or_prefix]
+    matches = sorted(name for name in folders if id_or_prefix and name.startswith(id_or_prefix))
+    if len(matches) == 1:
+        return folders[matches[0]]
+    if matches:
+        raise BatchNotFound(
+            f"several batches begin with {id_or_prefix!r}: {', '.join(matches[:8])}; write more of the id"
+        )
+    near = difflib.get_close_matches(id_or_prefix, list(folders), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`plait batches` lists those there are"
+    raise BatchNotFound(f"there is no batch {id_or_prefix!r}; {hint}")
+
+
+def remove_batch(folder: Path) -> None:
+    """Delete a batch with all it holds. Raises BatchBusy while it is running, BatchNotFound. Blocks: files."""
+    if not folder.is_dir():
+        raise BatchNotFound(f"there is no batch in {folder}; `plait batches` lists those there are")
+    lock = FolderLock(folder)
+    try:
+        # Out of sight in one step: a removal that is cut short leaves no half batch behind.
+        hidden = folder.with_name(_REMOVED + folder.name)
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.rename(hidden)
+        shutil.rmtree(hidden)
+    except OSError as error:
+        raise StoreError(f"cannot remove {folder}: {error}; check who owns it, then remove the folder") from error
+    finally:
+        lock.release()
+
+
+def prune(home: Path, older_than_s: float, now: float) -> list[BatchInfo]:
+    """Remove the batches nothing was written to for `older_than_s` before `now` (epoch); returns what was removed.
+
+    A running one stays. Blocks: files.
+    """
+    removed: list[BatchInfo] = []
+    for folder in _folders(home):
+        try:
+            batch = read_batch(folder)
+            if batch.status == "running" or now - _touched_at(folder) < older_than_s:
+                continue
+            remove_batch(folder)
+        except (BatchBusy, BatchNotFound, FileNotFoundError):
+            continue  # begun, or removed by somebody else, since it was read
+        removed.append(batch)
+    for left in batches_folder(home).glob(f"{_REMOVED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return removed
+
+
+def _folders(home: Path) -> list[Path]:
+    try:
+        with os.scandir(batches_folder(home)) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+
+
+def _touched_at(folder: Path) -> float:
+    # Readers make empty -wal files: looking at a batch does not make it younger.
+    files = [*folder.glob("*.db"), *(file for file in folder.glob("*.db-wal") if file.stat().st_size)]
+    files = files or [file for file in folder.iterdir() if file.name != DATABASE]
+    return max((file.stat().st_mtime for file in files), default=folder.stat().st_mtime)

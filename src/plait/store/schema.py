@@ -1,0 +1,89 @@
+"""The tables of the store's files, and the steps that bring an older file up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from plait.errors import StoreError
+
+__all__ = ["VERSION", "check_version", "prepare_batch", "prepare_journal"]
+
+Step = Callable[[sqlite3.Connection], None]
+
+# 64-bit signed hashes; nothing is unique here, since equal calls are told apart by their order.
+_CALLS = """
+CREATE TABLE calls (
+    key INTEGER, scope INTEGER, hash INTEGER, branch TEXT, model TEXT,
+    input_tokens INTEGER, cached_tokens INTEGER, output_tokens INTEGER, estimated INTEGER,
+    status INTEGER, headers TEXT, body BLOB, streamed INTEGER, at REAL, voided INTEGER DEFAULT 0
+)
+"""
+_META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT)"
+# Rows that came out of a Python iterable, which a resume could not read again.
+_EXAMPLES = "CREATE TABLE examples (position INTEGER PRIMARY KEY, example TEXT NOT NULL)"
+_RESULTS = """
+CREATE TABLE results (
+    position INTEGER PRIMARY KEY, id TEXT NOT NULL, status TEXT, outputs TEXT, error TEXT, usage TEXT, timings TEXT,
+    duration_s REAL, attempts INTEGER, finished_at REAL
+)
+"""
+
+
+def _first(connection: sqlite3.Connection) -> None:
+    connection.execute(_CALLS)
+    connection.execute("CREATE INDEX calls_scope ON calls (scope)")
+    connection.execute("CREATE INDEX calls_hash ON calls (hash)")
+
+
+def _first_of_a_batch(connection: sqlite3.Connection) -> None:
+    connection.execute(_META)
+    connection.execute(_EXAMPLES)
+    connection.execute(_RESULTS)
+    # Who ended how is read without every row's outputs.
+    connection.execute("CREATE INDEX results_status ON results (status, id)")
+    _first(connection)
+
+
+# Step n brings a file from version n to n + 1. Both lists have the same length: a batch's file holds a journal, too.
+_BATCH: Sequence[Step] = (_first_of_a_batch,)
+_JOURNAL: Sequence[Step] = (_first,)
+VERSION = len(_BATCH)
+
+
+def prepare_batch(connection: sqlite3.Connection) -> None:
+    """Bring a batch's file (meta, results, calls) to this version; StoreError when it is of a newer one."""
+    _migrate(connection, _BATCH)
+
+
+def prepare_journal(connection: sqlite3.Connection) -> None:
+    """Bring a journal's file (calls) to this version; StoreError when it is of a newer one."""
+    _migrate(connection, _JOURNAL)
+
+
+def check_version(connection: sqlite3.Connection) -> int:
+    """The version of a file that is only read; StoreError when it is newer, or has none (nothing was written yet)."""
+    found = _version(connection)
+    if found == 0:
+        raise StoreError(f"{_file(connection)} holds no tables yet: nothing was stored in it")
+    return found
+
+
+def _migrate(connection: sqlite3.Connection, steps: Sequence[Step]) -> None:
+    found = _version(connection)
+    for version, step in enumerate(steps[found:], start=found + 1):
+        step(connection)
+        connection.execute(f"PRAGMA user_version={version}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if not 0 <= found <= VERSION:
+        raise StoreError(
+            f"{_file(connection)} is of store version {found}, this plait knows up to {VERSION}: install a newer plait"
+        )
+    return found
+
+
+def _file(connection: sqlite3.Connection) -> str:
+    return str(connection.execute("PRAGMA database_list").fetchone()[2])
