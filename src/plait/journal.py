@@ -44,23 +44,24 @@ class Journal:
         self._writer = writer
         self._earlier = _Files(earlier)
         self._reused = _Files(reused)
-        self._begun: set[int] = set()
-        """Rows that failed here and may be run again."""
+        self._begun: dict[int, tuple[Path, ...]] = {}
+        """Rows that were begun, here or by a worker that died, with the files that hold answers for them."""
 
     async def open_row(self, row: str, branch: Callable[[], str]) -> RowJournal:
         """The journal of one row, with what was paid for it before; `branch` finds the branch of the running code."""
         scope = _number(row.encode())
         found: dict[int, Answer] = {}
         free: dict[int, Answer] = {}
-        if self._earlier or scope in self._begun:
-            found = {line.key: line.answer for line in await self._earlier.look_up(scope, self._writer.file)}
+        begun = self._begun.pop(scope, ())
+        if self._earlier or begun:
+            found = {line.key: line.answer for line in await self._earlier.look_up(scope, *begun)}
         if self._reused:
             free = {line.hash: replace(line.answer, free=True) for line in await self._reused.look_up(scope)}
         return RowJournal(self._writer, scope, branch, found, free)
 
-    def expect_again(self, row: str) -> None:
-        """The row will be run again in this process."""
-        self._begun.add(_number(row.encode()))
+    def expect_again(self, row: str, *files: Path) -> None:
+        """The row will be run again; it was begun in this process, or in those that wrote `files`."""
+        self._begun[_number(row.encode())] = files or (self._writer.file,)
 
     async def void(self, row: str, node: str) -> None:
         """Forget the answers that a node of a row got here, because it could make nothing of them."""

@@ -8,15 +8,18 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from pathlib import Path
 
+from plait.batches.channels import Orders
 from plait.batches.executions import Execution, LocalExecution
 from plait.batches.openings import NewBatch, OldBatch, OpenBatch, journals, open_new, open_old
 from plait.batches.progress import Failures, Pace, Progress
 from plait.batches.rows import RowRunner
 from plait.batches.spending import Spending
 from plait.batches.throttles import Throttle
+from plait.batches.workers import WorkerExecution
 from plait.datasets.examples import Example
-from plait.errors import BatchChanged, BatchPaused, PlaitError, QuotaReached
+from plait.errors import BatchChanged, BatchPaused, InputError, PlaitError, QuotaReached
 from plait.flow.usage import Tokens
 from plait.journal import Journal, void
 from plait.store.batches import BatchStore
@@ -90,7 +93,6 @@ class _Session:
         self._store: BatchStore = opened.store
         self._pace = Pace(time.monotonic)
         self._failures = Failures()
-        self._throttle = Throttle(time.monotonic)
         self._replayed = 0
         self._unreachable = 0
         self._total: int | None = None
@@ -107,35 +109,68 @@ class _Session:
         opened, options = self._opened, self._opened.options
         if opened.errors_only:
             await self._forget_failures()
-        earlier = journals(self._store.folder)
-        endpoint = (opened.workflow.settings.model or "").partition(":")[0] or None
+        settings = opened.workflow.settings
+        earlier = tuple(journals(self._store.folder)) if options.journal else ()
+        reused: tuple[Path, ...] = ()
+        if options.journal and options.reuse:
+            reused = tuple(journals(await asyncio.to_thread(find_batch, settings.home, options.reuse)))
+        spent = await asyncio.to_thread(_spent, self._store)
+        endpoint, _, model = (settings.model or "").partition(":")
         self._spending = Spending(
             opened.prices,
-            endpoint=endpoint,
+            endpoint=endpoint or None,
             budget_usd=options.budget_usd,
             budget_tokens=options.budget_tokens,
-            spent=await asyncio.to_thread(_spent, self._store),
+            spent=spent,
         )
-        if opened.workflow.settings.model:
-            self._spending.check_model(opened.workflow.settings.model.partition(":")[2])
-        journal = None
+        if model:
+            self._spending.check_model(model)
+        if options.workers > 1:
+            self._execution = self._in_workers(earlier, reused, spent)
+        else:
+            self._execution = await self._here(earlier, reused)
+        return self
+
+    async def _here(self, earlier: tuple[Path, ...], reused: tuple[Path, ...]) -> LocalExecution:
+        options, journal = self._opened.options, None
         if options.journal:
-            reused = []
-            if options.reuse:
-                home = opened.workflow.settings.home
-                reused = journals(await asyncio.to_thread(find_batch, home, options.reuse))
             journal = await asyncio.to_thread(partial(Journal, self._store.writer, earlier=earlier, reused=reused))
             self._stack.callback(journal.close)
         runner = RowRunner(
-            opened.workflow,
+            self._opened.workflow,
             group=self._store.id,
             spending=self._spending,
             journal=journal,
             timeout_s=options.timeout_s,
             row_attempts=options.row_attempts,
         )
-        self._execution = LocalExecution(runner, self._throttle, self._store.stored)
-        return self
+        return LocalExecution(runner, Throttle(time.monotonic), self._store.stored)
+
+    def _in_workers(
+        self, earlier: tuple[Path, ...], reused: tuple[Path, ...], spent: Mapping[str, Tokens]
+    ) -> WorkerExecution:
+        opened = self._opened
+        if opened.app is None or not self._store.meta.get("named"):
+            raise InputError(
+                "worker processes load the workflow by its name: expected a name in langgraph.json, found a graph; "
+                "leave workers at 1"
+            )
+        journal = self._store.folder / f"journal-{time.time_ns() // 1_000_000}.db" if opened.options.journal else None
+        orders = Orders(
+            workflow=opened.workflow.name,
+            app=opened.app.root,
+            settings=opened.workflow.settings,
+            context=opened.context,
+            options=opened.options,
+            group=self._store.id,
+            journal=journal,
+            earlier=earlier,
+            reused=reused,
+            spent=spent,
+        )
+        # No more processes than calls that may be in flight.
+        count = min(opened.options.workers, opened.workflow.settings.max_concurrency or opened.options.workers)
+        return WorkerExecution(orders, count, self._spending, self._store.stored)
 
     async def __aexit__(self, *_: object) -> None:
         for aside in self._asides:
@@ -172,14 +207,14 @@ class _Session:
         spent, cost = self._spending.spent, self._spending.cost_usd
         left = None if self._total is None else max(0, self._total - done - failed)
         share = (done + failed) / self._total if self._total else None
-        dataset = self._opened.dataset
+        dataset, totals = self._opened.dataset, self._execution.totals
         return Progress(
             total=self._total,
             done=done,
             failed=failed,
-            running=self._execution.running,
-            calls_in_flight=self._throttle.calling,
-            calls_waiting=self._throttle.waiting,
+            running=totals.rows,
+            calls_in_flight=totals.calls,
+            calls_waiting=totals.waiting,
             rows_per_s=rows_per_s,
             tokens_per_s=tokens_per_s,
             elapsed_s=self._pace.elapsed_s,
@@ -188,7 +223,7 @@ class _Session:
             cost_usd=cost,
             expected_cost_usd=cost / share if cost is not None and share else None,
             replayed_calls=self._replayed,
-            limit=self._opened.workflow.gate.binding() if self._throttle.waiting else None,
+            limit=totals.binding,
             errors=self._failures.kinds,
             last_errors=self._failures.latest,
             bad_rows=dataset.bad_rows.count if dataset else 0,

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from plait.batches.rows import Halt, RowRunner
 from plait.batches.throttles import Throttle
 from plait.datasets.examples import Example
 from plait.store.rows import RowRecord
 
-_UNREAD = 1000
+UNREAD = 1000
 """Results that a slow reader may leave before rows wait for it."""
+
+
+class Totals(NamedTuple):
+    """What an execution is doing."""
+
+    rows: int = 0
+    """In flight."""
+    calls: int = 0
+    """In flight."""
+    waiting: int = 0
+    """Calls that wait for a permit."""
+    binding: str | None = None
+    """What most of them wait for."""
 
 
 class Execution(Protocol):
@@ -22,9 +35,7 @@ class Execution(Protocol):
     """Why no further row begins, if that is not because there is none."""
 
     @property
-    def running(self) -> int:
-        """Rows in flight."""
-        ...
+    def totals(self) -> Totals: ...
 
     def results(self, examples: AsyncIterator[Example]) -> AsyncGenerator[RowRecord]:
         """Run the examples; yields their results as they are stored. Closing it cancels the rows in flight."""
@@ -48,12 +59,14 @@ class LocalExecution:
         self._throttle = throttle
         self._keep = keep
         self._stopped = asyncio.Event()
-        self._done: asyncio.Queue[RowRecord | None] = asyncio.Queue(_UNREAD)
+        self._done: asyncio.Queue[RowRecord | None] = asyncio.Queue(UNREAD)
         self._rows: set[asyncio.Task[None]] = set()
 
     @property
-    def running(self) -> int:
-        return len(self._rows)
+    def totals(self) -> Totals:
+        throttle = self._throttle
+        binding = self._runner.binding() if throttle.waiting else None
+        return Totals(len(self._rows), throttle.calling, throttle.waiting, binding)
 
     def stop(self, cause: BaseException | None) -> None:
         self.halted = self.halted or cause

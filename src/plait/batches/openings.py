@@ -51,6 +51,8 @@ class NewBatch:
     settings: Settings | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     """LangSmith's variables, for its datasets."""
+    out: str | None = None
+    """Where the command line writes the results; a resume writes them there again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ class OpenBatch:
     examples: AsyncGenerator[Example]
     prices: Prices
     app: App | None
+    context: Mapping[str, object]
     changed: bool = False
     """Whether it goes on although something has changed."""
     errors_only: bool = False
@@ -91,7 +94,7 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
     app, settings = await asyncio.to_thread(_app_and_settings, new.app, new.settings, new.workflow)
     graph, name = await _graph(new.workflow, app, stack)
     prices = await asyncio.to_thread(load_prices, settings.prices, settings.prices_file)
-    workflow = _workflow(graph, name, new.context, new.config, settings)
+    workflow = open_rows(graph, name, new.context, new.config, settings)
     batch_id = new_batch_id(name, datetime.now().astimezone())
     folder = batches_folder(settings.home) / batch_id
     dataset = open_dataset(
@@ -119,6 +122,7 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
         "options": new.options.to_json(),
         "workflow_digests": await asyncio.to_thread(describe_workflow, graph, app.root if app else None),
         "streams": False,
+        "out": new.out,
     }
     store = await BatchStore.create(folder, meta, durability=new.options.durability)
     stack.push_async_callback(store.close)
@@ -134,6 +138,7 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
         examples=examples,
         prices=prices,
         app=app,
+        context=new.context or {},
     )
 
 
@@ -160,7 +165,7 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
     if old.settings is None:
         settings = settings.override(model=meta.get("model"), **_stored(meta, "bounds"))
     graph, _ = await _graph(wanted, app, stack)
-    workflow = _workflow(graph, name, _stored(meta, "context"), None, settings)
+    workflow = open_rows(graph, name, _stored(meta, "context"), None, settings)
     dataset, examples = _again(store, graph, old.env)
     await _check_unchanged(store, graph, app, dataset, force=old.force)
     stack.push_async_callback(examples.aclose)
@@ -174,6 +179,7 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
         examples=examples,
         prices=await asyncio.to_thread(load_prices, settings.prices, settings.prices_file),
         app=app,
+        context=_stored(meta, "context"),
         changed=old.force,
         errors_only=old.errors_only,
     )
@@ -203,13 +209,14 @@ async def _graph(workflow: str | Graph, app: App | None, stack: AsyncExitStack) 
     return await stack.enter_async_context(open_workflow(app, workflow)), workflow
 
 
-def _workflow(
+def open_rows(
     graph: Graph,
     name: str,
     context: Mapping[str, object] | None,
     config: RunnableConfig | None,
     settings: Settings,
 ) -> Workflow:
+    """What every row runs; raises InputError where the context does not fit."""
     checked = check_context(graph, context) if context else default_context(graph.context_schema)
     return Workflow(
         name=name, graph=graph, context=checked, config=config or {}, settings=settings, gate=gate_for(settings)

@@ -70,6 +70,10 @@ class RowRunner:
         self._timeout_s = timeout_s
         self._attempts = row_attempts
 
+    def binding(self) -> str | None:
+        """What most waiting calls wait for, in words."""
+        return self._workflow.gate.binding()
+
     async def run(self, example: Example, foot: Foot) -> RowRecord:
         """The row's end. Raises Halt where it must stay pending, and what cancels it."""
         began = time.monotonic()

@@ -73,7 +73,7 @@ class Spending:
     def spent(self) -> dict[str, Tokens]:
         """By model, here and elsewhere."""
         with self._lock:
-            return _sum(self._spent, self._elsewhere)
+            return sum_of(self._spent, self._elsewhere)
 
     @property
     def spent_here(self) -> dict[str, Tokens]:
@@ -99,7 +99,7 @@ class Spending:
     def _check(self) -> None:
         if self._budget_usd is None and self._budget_tokens is None:
             return
-        whole = _sum(self._spent, self._elsewhere, self._expected)
+        whole = sum_of(self._spent, self._elsewhere, self._expected)
         if self._budget_tokens is not None:
             tokens = sum(found.input + found.output for found in whole.values())
             if tokens > self._budget_tokens:
@@ -110,7 +110,8 @@ class Spending:
             raise BudgetReached(f"the budget of ${self._budget_usd:g} is used up: raise it with --budget-usd")
 
 
-def _sum(*parts: Mapping[str, Tokens]) -> dict[str, Tokens]:
+def sum_of(*parts: Mapping[str, Tokens]) -> dict[str, Tokens]:
+    """Tokens by model, added up."""
     found: dict[str, Tokens] = {}
     for part in parts:
         for model, tokens in part.items():
