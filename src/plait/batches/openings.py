@@ -20,6 +20,7 @@ from plait.batches.spools import spooled, spooled_before
 from plait.datasets import Dataset, Selection, open_dataset
 from plait.datasets.examples import Example
 from plait.datasets.fingerprints import Fingerprint, difference
+from plait.datasets.intakes import Draw
 from plait.errors import BatchChanged, InputError
 from plait.flow.registry import gate_for
 from plait.inputs import check_context, input_fields
@@ -53,6 +54,8 @@ class NewBatch:
     """LangSmith's variables, for its datasets."""
     out: str | None = None
     """Where the command line writes the results; a resume writes them there again."""
+    probe: int | None = None
+    """Run only so many rows, drawn at random; the batch is `planned` then, and a resume runs the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,9 @@ class OpenBatch:
     prices: Prices
     app: App | None
     context: Mapping[str, object]
+    only: frozenset[int] | None = None
+    """The positions of the rows that are run; None: all that have no result."""
+    probes: bool = False
     changed: bool = False
     """Whether it goes on although something has changed."""
     errors_only: bool = False
@@ -107,6 +113,7 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
     await dataset.check()
     if new.options.reuse is not None:
         await asyncio.to_thread(find_batch, settings.home, new.options.reuse)
+    only = await _drawn(dataset, new) if new.probe is not None else None
     meta = {
         "workflow": name,
         "named": isinstance(new.workflow, str),
@@ -139,6 +146,8 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
         prices=prices,
         app=app,
         context=new.context or {},
+        only=only,
+        probes=only is not None,
     )
 
 
@@ -221,6 +230,24 @@ def open_rows(
     return Workflow(
         name=name, graph=graph, context=checked, config=config or {}, settings=settings, gate=gate_for(settings)
     )
+
+
+async def _drawn(dataset: Dataset, new: NewBatch) -> frozenset[int]:
+    """The positions of the probe's rows, each row as likely as any other."""
+    assert new.probe is not None
+    if not dataset.replayable:
+        raise InputError(
+            f"expected rows that can be read twice, found {dataset.name}: write them to a file to plan them"
+        )
+    draw = Draw(new.probe, new.selection.seed)
+    positions: list[int] = []
+    async for example in dataset.examples():
+        place = draw.place()
+        if place is not None and place == len(positions):
+            positions.append(example.position)
+        elif place is not None:
+            positions[place] = example.position
+    return frozenset(positions)
 
 
 def _source(rows: Rows) -> str | None:

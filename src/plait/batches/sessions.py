@@ -1,0 +1,278 @@
+"""One sitting of a batch: from its opening to its end, or to whatever pauses it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from pathlib import Path
+
+from plait.batches.channels import Orders
+from plait.batches.executions import Execution, LocalExecution
+from plait.batches.openings import OpenBatch, journals
+from plait.batches.progress import Failures, Pace, Progress
+from plait.batches.rows import RowRunner
+from plait.batches.spending import Spending
+from plait.batches.throttles import Throttle
+from plait.batches.workers import WorkerExecution
+from plait.datasets.examples import Example
+from plait.errors import BatchChanged, BatchPaused, InputError, PlaitError, QuotaReached
+from plait.flow.usage import Tokens
+from plait.journal import Journal, void
+from plait.store.batches import BatchStore
+from plait.store.folders import find_batch
+from plait.store.readers import BatchReader
+from plait.store.rows import RowRecord
+
+logger = logging.getLogger("plait")
+
+_OUTAGE = 20
+"""Rows in a row that fail because the endpoint does not answer: it is down, and the others would fail alike."""
+_UNFINISHED = ("error", "timeout", "interrupted")
+
+
+class Session:
+    """One sitting of a batch, from its opening to its end or pause."""
+
+    def __init__(self, opened: OpenBatch) -> None:
+        self._opened = opened
+        self._store: BatchStore = opened.store
+        self._pace = Pace(time.monotonic)
+        self._failures = Failures()
+        self._replayed = 0
+        self._unreachable = 0
+        self._total: int | None = None
+        self._read_all = False
+        self._drained = False
+        self._only = opened.only
+        """The positions of the rows that are run; None: all that have no result."""
+        self._stack = AsyncExitStack()
+        self._spending: Spending
+        self._execution: Execution
+        self._asides: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Session:
+        opened, options = self._opened, self._opened.options
+        if opened.errors_only:
+            await self._forget_failures()
+        settings = opened.workflow.settings
+        earlier = tuple(journals(self._store.folder)) if options.journal else ()
+        reused: tuple[Path, ...] = ()
+        if options.journal and options.reuse:
+            reused = tuple(journals(await asyncio.to_thread(find_batch, settings.home, options.reuse)))
+        spent = await asyncio.to_thread(_spent, self._store)
+        endpoint, _, model = (settings.model or "").partition(":")
+        self._spending = Spending(
+            opened.prices,
+            endpoint=endpoint or None,
+            budget_usd=options.budget_usd,
+            budget_tokens=options.budget_tokens,
+            spent=spent,
+        )
+        if model:
+            self._spending.check_model(model)
+        if options.workers > 1:
+            self._execution = self._in_workers(earlier, reused, spent)
+        else:
+            self._execution = await self._here(earlier, reused)
+        return self
+
+    async def _here(self, earlier: tuple[Path, ...], reused: tuple[Path, ...]) -> LocalExecution:
+        options, journal = self._opened.options, None
+        if options.journal:
+            journal = await asyncio.to_thread(partial(Journal, self._store.writer, earlier=earlier, reused=reused))
+            self._stack.callback(journal.close)
+        runner = RowRunner(
+            self._opened.workflow,
+            group=self._store.id,
+            spending=self._spending,
+            journal=journal,
+            timeout_s=options.timeout_s,
+            row_attempts=options.row_attempts,
+        )
+        return LocalExecution(runner, Throttle(time.monotonic), self._store.stored)
+
+    def _in_workers(
+        self, earlier: tuple[Path, ...], reused: tuple[Path, ...], spent: Mapping[str, Tokens]
+    ) -> WorkerExecution:
+        opened = self._opened
+        if opened.app is None or not self._store.meta.get("named"):
+            raise InputError(
+                "worker processes load the workflow by its name: expected a name in langgraph.json, found a graph; "
+                "leave workers at 1"
+            )
+        journal = self._store.folder / f"journal-{time.time_ns() // 1_000_000}.db" if opened.options.journal else None
+        orders = Orders(
+            workflow=opened.workflow.name,
+            app=opened.app.root,
+            settings=opened.workflow.settings,
+            context=opened.context,
+            options=opened.options,
+            group=self._store.id,
+            journal=journal,
+            earlier=earlier,
+            reused=reused,
+            spent=spent,
+        )
+        # No more processes than calls that may be in flight.
+        count = min(opened.options.workers, opened.workflow.settings.max_concurrency or opened.options.workers)
+        return WorkerExecution(orders, count, self._spending, self._store.stored)
+
+    async def __aexit__(self, *_: object) -> None:
+        for aside in self._asides:
+            aside.cancel()
+        await asyncio.gather(*self._asides, return_exceptions=True)
+        await self._stack.aclose()
+        # Whoever left early, or was cancelled, left a batch to go on with.
+        if self._store.meta.get("status") == "running":
+            with suppress(PlaitError):
+                await self._store.put_meta({"status": "paused", "cause": "stopped"})
+
+    def drain(self) -> None:
+        self._drained = True
+        self._execution.stop(None)
+
+    async def results(self) -> AsyncGenerator[RowRecord]:
+        self._asides.append(asyncio.create_task(self._look_aside(), name="plait batch: count"))
+        if self._opened.options.deadline_s is not None:
+            self._asides.append(asyncio.create_task(self._end_in(self._opened.options.deadline_s)))
+        results = self._execution.results(self._pending())
+        try:
+            async for record in results:
+                self._note(record)
+                yield record
+        finally:
+            await results.aclose()
+        await self._conclude()
+
+    def progress(self) -> Progress:
+        counts = self._store.counts()
+        done = counts.get("success", 0)
+        failed = sum(counts.get(status, 0) for status in _UNFINISHED)
+        rows_per_s, tokens_per_s = self._pace.rates()
+        spent, cost = self._spending.spent, self._spending.cost_usd
+        left = None if self._total is None else max(0, self._total - done - failed)
+        share = (done + failed) / self._total if self._total else None
+        dataset, totals = self._opened.dataset, self._execution.totals
+        return Progress(
+            total=self._total,
+            done=done,
+            failed=failed,
+            running=totals.rows,
+            calls_in_flight=totals.calls,
+            calls_waiting=totals.waiting,
+            rows_per_s=rows_per_s,
+            tokens_per_s=tokens_per_s,
+            elapsed_s=self._pace.elapsed_s,
+            eta_s=left / rows_per_s if left is not None and rows_per_s > 0 else None,
+            tokens=sum(tokens.input + tokens.output for tokens in spent.values()),
+            cost_usd=cost,
+            expected_cost_usd=cost / share if cost is not None and share else None,
+            replayed_calls=self._replayed,
+            limit=totals.binding,
+            errors=self._failures.kinds,
+            last_errors=self._failures.latest,
+            bad_rows=dataset.bad_rows.count if dataset else 0,
+        )
+
+    async def _pending(self) -> AsyncGenerator[Example]:
+        """The rows that have no result yet, in the order of the dataset."""
+        finished, read = self._store.finished, 0
+        async for example in self._opened.examples:
+            read += 1
+            known = finished.has(example.position, example.id)
+            if known is False and not self._opened.changed:
+                raise BatchChanged(
+                    f"row {example.position} of the dataset is not the one that the batch ran (its id is {example.id} "
+                    "now): put the dataset back, or go on all the same with --force"
+                )
+            if not known and (self._only is None or example.position in self._only):
+                yield example
+        self._total = read
+        self._read_all = True
+
+    def _note(self, record: RowRecord) -> None:
+        usage = record.usage
+        self._pace.note(_count(usage, "input_tokens") + _count(usage, "output_tokens"))
+        self._replayed += _count(usage, "replayed_calls")
+        if record.status == "success":
+            self._unreachable = 0
+            return
+        self._failures.note(record)
+        most = self._opened.options.max_errors
+        if most is not None and self._failures.count > most:
+            self._execution.stop(PlaitError(f"{self._failures.count} rows failed, --max-errors allows {most}"))
+        unreachable = record.error is not None and record.error.type == "EndpointUnreachable"
+        self._unreachable = self._unreachable + 1 if unreachable else 0
+        if self._unreachable >= _OUTAGE and record.error is not None:
+            self._execution.stop(PlaitError(f"{_OUTAGE} rows in a row failed alike: {record.error.message}"))
+
+    async def _conclude(self) -> None:
+        cause = self._execution.halted
+        counts = self._store.counts()
+        ended = sum(counts.values())
+        if self._read_all and self._total is not None and ended >= self._total and cause is None:
+            await self._store.put_meta({"status": "finished", "finished_at": time.time(), "total": self._total})
+            return
+        if self._opened.probes and self._read_all and cause is None:
+            await self._store.put_meta({"status": "planned", "total": self._total})
+            return
+        words = str(cause) if cause else "drained" if self._drained else "stopped"
+        wake_at = cause.resets_at if isinstance(cause, QuotaReached) else None
+        await self._store.put_meta({"status": "paused", "cause": words, "wake_at": wake_at})
+        if cause is not None:
+            pending = None if self._total is None else self._total - ended
+            raise BatchPaused(self._store.id, pending, cause)
+
+    async def _forget_failures(self) -> None:
+        """Make failed rows pending; what a node could make nothing of is asked for again, unless its code is new."""
+        failed = await asyncio.to_thread(_failed_rows, self._store)
+        self._only = frozenset(position for position, _, _ in failed)
+        if not self._opened.changed:
+            await asyncio.to_thread(
+                void, journals(self._store.folder), [(row, node) for _, row, node in failed if node]
+            )
+        await self._store.drop(_UNFINISHED)
+
+    async def _look_aside(self) -> None:
+        """What is worth knowing and takes its time: how many rows there are, what the dataset is like."""
+        dataset = self._opened.dataset
+        if dataset is None:
+            return
+        total = await dataset.count()
+        if total is not None and self._total is None:
+            self._total = total
+            await self._store.put_meta({"total": total})
+        if dataset.replayable and not self._store.meta.get("fingerprint"):
+            found = await dataset.fingerprint()
+            if found is not None:
+                await self._store.put_meta({"fingerprint": found.to_json()})
+
+    async def _end_in(self, deadline_s: float) -> None:
+        await asyncio.sleep(deadline_s)
+        self._execution.stop(PlaitError(f"the batch's deadline of {deadline_s:g} s is over"))
+        self._execution.cancel()
+
+
+def _spent(store: BatchStore) -> dict[str, Tokens]:
+    with BatchReader(store.folder) as reader:
+        return {
+            model: Tokens(totals.input_tokens, totals.cached_tokens, totals.output_tokens)
+            for model, totals in reader.models().items()
+        }
+
+
+def _failed_rows(store: BatchStore) -> list[tuple[int, str, str]]:
+    with BatchReader(store.folder) as reader:
+        return [
+            (record.position, record.id, record.error.node if record.error else "")
+            for record in reader.rows(statuses=_UNFINISHED)
+        ]
+
+
+def _count(usage: Mapping[str, object], name: str) -> int:
+    value = usage.get(name)
+    return value if isinstance(value, int) else 0
