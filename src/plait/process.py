@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from plait.bounds import bound_all_graphs
@@ -14,6 +16,8 @@ from plait.flow.registry import gate_for
 from plait.settings import Settings
 
 _NODE_THREADS = 256
+
+_ours: ContextVar[bool] = ContextVar("plait_own_process", default=False)
 
 
 @contextmanager
@@ -25,7 +29,21 @@ def own_process(settings: Settings) -> Iterator[None]:
     """
     asyncio.get_running_loop().set_default_executor(NodeExecutor())
     with install(gate_for(settings)), bound_all_graphs():
-        yield
+        token = _ours.set(True)
+        try:
+            yield
+        finally:
+            _ours.reset(token)
+
+
+def freeze_heap() -> None:
+    """Take what is loaded by now out of the garbage collector's sight, where this process is ours.
+
+    Each full collection would walk LangChain's modules again: a quarter of the CPU time of a row with one call.
+    """
+    if _ours.get():
+        gc.collect()
+        gc.freeze()
 
 
 class NodeExecutor(ThreadPoolExecutor):

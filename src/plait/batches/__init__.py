@@ -45,6 +45,7 @@ def resume(
     batch_id: str | None = None,
     *,
     workflow: Graph | None = None,
+    rows: Rows | None = None,
     options: BatchOptions | None = None,
     errors_only: bool = False,
     force: bool = False,
@@ -52,11 +53,9 @@ def resume(
 ) -> Batch:
     """Go on with a batch (by default the newest that is not finished): its pending rows, or those that failed.
 
-    Answers paid for before are not paid for again. A batch that was begun with a compiled graph needs that `workflow`.
+    Answers paid for before are not paid for again. A batch that was begun with a compiled graph needs that `workflow`;
+    one over an iterable that was not read to its end needs these `rows` once more.
     Raises, when the iteration begins, BatchNotFound, BatchBusy, and BatchChanged unless `force`.
     """
-    return Batch(
-        OldBatch(
-            id=batch_id, workflow=workflow, options=options, errors_only=errors_only, force=force, settings=settings
-        )
-    )
+    old = OldBatch(id=batch_id, workflow=workflow, rows=rows, options=options, settings=settings)
+    return Batch(replace(old, errors_only=errors_only, force=force))

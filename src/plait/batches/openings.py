@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sized
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,7 +16,7 @@ from plait.app import App, find_app, open_workflow
 from plait.batches.changes import describe_workflow, workflow_changes
 from plait.batches.options import BatchOptions
 from plait.batches.rows import Workflow
-from plait.batches.spools import spooled, spooled_before
+from plait.batches.spools import SPOOLED, continued, spool_all, spooled, spooled_before
 from plait.datasets import Dataset, Selection, open_dataset
 from plait.datasets.examples import Example
 from plait.datasets.fingerprints import Fingerprint, difference
@@ -66,6 +66,8 @@ class OldBatch:
     """Or its beginning; None: the newest that is not finished."""
     workflow: Graph | None = None
     """For batches that were begun with a graph rather than a name."""
+    rows: Rows | None = None
+    """The iterable of a batch that ended before it was read to its end, once more from its beginning."""
     options: BatchOptions | None = None
     errors_only: bool = False
     """Only the rows that failed, again."""
@@ -134,7 +136,10 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
     store = await BatchStore.create(folder, meta, durability=new.options.durability)
     stack.push_async_callback(store.close)
     examples = dataset.examples()
-    if meta["source"] is None:
+    if isinstance(new.rows, Sized) and meta["source"] is None:
+        await spool_all(examples, store)
+        examples = spooled_before(folder)
+    elif meta["source"] is None:
         examples = spooled(examples, store)
     stack.push_async_callback(examples.aclose)
     return OpenBatch(
@@ -175,7 +180,7 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
         settings = settings.override(model=meta.get("model"), **_stored(meta, "bounds"))
     graph, _ = await _graph(wanted, app, stack)
     workflow = open_rows(graph, name, _stored(meta, "context"), None, settings)
-    dataset, examples = _again(store, graph, old.env)
+    dataset, examples = _again(store, graph, old)
     await _check_unchanged(store, graph, app, dataset, force=old.force)
     stack.push_async_callback(examples.aclose)
     options = old.options or BatchOptions.from_json(meta.get("options"))
@@ -259,15 +264,18 @@ def _source(rows: Rows) -> str | None:
     return str(Path(rows).absolute()) if isinstance(rows, str | Path) else None
 
 
-def _again(store: BatchStore, graph: Graph, env: Mapping[str, str]) -> tuple[Dataset | None, AsyncGenerator[Example]]:
-    source = store.meta.get("source")
-    if not isinstance(source, str):
-        return None, spooled_before(store.folder)
+def _again(store: BatchStore, graph: Graph, old: OldBatch) -> tuple[Dataset | None, AsyncGenerator[Example]]:
+    source, inputs = store.meta.get("source"), input_fields(graph)
     selection = Selection.from_json(_stored(store.meta, "selection"))
+    if not isinstance(source, str):
+        if old.rows is None or SPOOLED in store.meta:
+            return None, spooled_before(store.folder)
+        dataset = open_dataset(old.rows, selection, inputs=inputs)
+        return dataset, continued(dataset.examples(), store)
     if source == STDIN:
         selection = replace(selection, format=str(store.meta.get("format") or "") or selection.format)
     found = str(store.folder / STDIN) if source == STDIN else source
-    dataset = open_dataset(found, selection, inputs=input_fields(graph), env=env)
+    dataset = open_dataset(found, selection, inputs=inputs, env=old.env)
     return dataset, dataset.examples()
 
 

@@ -163,9 +163,11 @@ class _Watch:
     foot: Foot
     spending: Spending
 
-    def admit(self, call: Call, expected: Tokens) -> None:
-        self.spending.admit(call.model, expected)
-        self.foot.calls(+1)
+    def admit(self, call: Call, expected: Tokens) -> bool:
+        admitted = self.spending.admit(call.model, expected)
+        if admitted:
+            self.foot.calls(+1)
+        return admitted
 
     def settle(self, call: Call, expected: Tokens, tokens: Tokens | None) -> None:
         self.foot.calls(-1)

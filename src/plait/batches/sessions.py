@@ -12,10 +12,11 @@ from pathlib import Path
 
 from plait.batches.channels import Orders
 from plait.batches.executions import Execution, LocalExecution
-from plait.batches.openings import OpenBatch, journals
+from plait.batches.openings import STDIN, OpenBatch, journals
 from plait.batches.progress import Failures, Pace, Progress
 from plait.batches.rows import RowRunner
 from plait.batches.spending import Spending
+from plait.batches.spools import SPOOLED
 from plait.batches.throttles import Throttle
 from plait.batches.workers import WorkerExecution
 from plait.datasets.examples import Example
@@ -59,11 +60,7 @@ class Session:
         if opened.errors_only:
             await self._forget_failures()
         settings = opened.workflow.settings
-        earlier = tuple(journals(self._store.folder)) if options.journal else ()
-        reused: tuple[Path, ...] = ()
-        if options.journal and options.reuse:
-            reused = tuple(journals(await asyncio.to_thread(find_batch, settings.home, options.reuse)))
-        spent = await asyncio.to_thread(_spent, self._store)
+        earlier, reused, spent = await asyncio.to_thread(self._what_was_paid)
         endpoint, _, model = (settings.model or "").partition(":")
         self._spending = Spending(
             opened.prices,
@@ -79,6 +76,15 @@ class Session:
         else:
             self._execution = await self._here(earlier, reused)
         return self
+
+    def _what_was_paid(self) -> tuple[tuple[Path, ...], tuple[Path, ...], dict[str, Tokens]]:
+        """The files with answers of this batch, those of the one whose answers are reused, and what this one spent."""
+        options, spent = self._opened.options, _spent(self._store)
+        if not options.journal:
+            return (), (), spent
+        home = self._opened.workflow.settings.home
+        reused = journals(find_batch(home, options.reuse)) if options.reuse else []
+        return tuple(journals(self._store.folder)), tuple(reused), spent
 
     async def _here(self, earlier: tuple[Path, ...], reused: tuple[Path, ...]) -> LocalExecution:
         options, journal = self._opened.options, None
@@ -183,6 +189,9 @@ class Session:
         finished, read = self._store.finished, 0
         async for example in self._opened.examples:
             read += 1
+            if read == 1 and self._store.meta.get("source") == STDIN and self._opened.dataset:
+                # The copy of a pipe has no suffix that would tell it.
+                await self._store.put_meta({"format": self._opened.dataset.format})
             known = finished.has(example.position, example.id)
             if known is False and not self._opened.changed:
                 raise BatchChanged(
@@ -214,6 +223,16 @@ class Session:
         cause = self._execution.halted
         counts = self._store.counts()
         ended = sum(counts.values())
+        if (
+            cause is None
+            and self._read_all
+            and self._store.meta.get("source") is None
+            and SPOOLED not in self._store.meta
+        ):
+            cause = InputError(
+                "the rows came from an iterable that was not read to its end, and only those that were are known: "
+                "give it once more, plait.resume(id, rows=...)"
+            )
         if self._read_all and self._total is not None and ended >= self._total and cause is None:
             await self._store.put_meta({"status": "finished", "finished_at": time.time(), "total": self._total})
             return
@@ -232,9 +251,8 @@ class Session:
         failed = await asyncio.to_thread(_failed_rows, self._store)
         self._only = frozenset(position for position, _, _ in failed)
         if not self._opened.changed:
-            await asyncio.to_thread(
-                void, journals(self._store.folder), [(row, node) for _, row, node in failed if node]
-            )
+            nodes = [(row, node) for _, row, node in failed if node]
+            await asyncio.to_thread(lambda: void(journals(self._store.folder), nodes))
         await self._store.drop(_UNFINISHED)
 
     async def _look_aside(self) -> None:

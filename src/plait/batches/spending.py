@@ -46,21 +46,28 @@ class Spending:
                 '{"input": 0.5, "output": 1.5}}}'
             )
 
-    def admit(self, model: str, expected: Tokens) -> None:
-        """Count a call that is about to be sent. Raises BudgetReached where it would go beyond the budget."""
+    def admit(self, model: str, expected: Tokens) -> bool:
+        """Count a call that is about to be sent, and return True.
+
+        False where calls in flight may use up what is left. Raises BudgetReached where it is too much without them.
+        """
         self.check_model(model)
         with self._lock:
+            following = {model: expected}
+            if problem := self._problem(following):
+                raise BudgetReached(problem)
+            if self._problem(self._expected, following):
+                return False
             self._expected[model] = self._expected.get(model, Tokens()).plus(expected)
-            try:
-                self._check()
-            except BudgetReached:
-                self._forget(model, expected)
-                raise
+            return True
 
     def settle(self, model: str, expected: Tokens, tokens: Tokens | None) -> None:
         """The call is over: what it cost, None for a failed one."""
         with self._lock:
-            self._forget(model, expected)
+            known = self._expected[model]
+            self._expected[model] = Tokens(
+                known.input - expected.input, known.cached - expected.cached, known.output - expected.output
+            )
             if tokens is not None:
                 self._spent[model] = self._spent.get(model, Tokens()).plus(tokens)
 
@@ -90,24 +97,24 @@ class Spending:
         """What was spent, in dollars; None where a model has no price."""
         return self._prices.cost_usd(self.spent, self._endpoint)
 
-    def _forget(self, model: str, expected: Tokens) -> None:
-        known = self._expected[model]
-        self._expected[model] = Tokens(
-            known.input - expected.input, known.cached - expected.cached, known.output - expected.output
-        )
-
-    def _check(self) -> None:
+    def _problem(self, *expected: Mapping[str, Tokens]) -> str | None:
         if self._budget_usd is None and self._budget_tokens is None:
-            return
-        whole = sum_of(self._spent, self._elsewhere, self._expected)
+            return None
+        whole = sum_of(self._spent, self._elsewhere, *expected)
         if self._budget_tokens is not None:
             tokens = sum(found.input + found.output for found in whole.values())
             if tokens > self._budget_tokens:
-                raise BudgetReached(
-                    f"the budget of {self._budget_tokens:,} tokens is used up: raise it with --budget-tokens"
+                return (
+                    f"the budget of {self._budget_tokens:,} tokens is reached: with the next call it would be about "
+                    f"{tokens:,}; raise it with --budget-tokens"
                 )
-        if self._budget_usd is not None and (self._prices.cost_usd(whole, self._endpoint) or 0.0) > self._budget_usd:
-            raise BudgetReached(f"the budget of ${self._budget_usd:g} is used up: raise it with --budget-usd")
+        cost = self.cost_of(whole) or 0.0
+        if self._budget_usd is not None and cost > self._budget_usd:
+            return (
+                f"the budget of ${self._budget_usd:g} is reached: with the next call it would be about ${cost:.4g}; "
+                "raise it with --budget-usd"
+            )
+        return None
 
 
 def sum_of(*parts: Mapping[str, Tokens]) -> dict[str, Tokens]:

@@ -23,7 +23,7 @@ from plait.batches.throttles import Throttle
 from plait.datasets.examples import Example
 from plait.journal import Journal
 from plait.prices import load_prices
-from plait.process import own_process
+from plait.process import freeze_heap, own_process
 from plait.store.rows import RowRecord
 from plait.store.schema import prepare_journal
 from plait.store.writers import Writer
@@ -55,6 +55,7 @@ async def _work(talk: socket.socket) -> None:
     with own_process(orders.settings):
         async with AsyncExitStack() as stack:
             worker = await _opened(orders, channel, stack)
+            freeze_heap()
             await worker.run()
     channel.send(worker.state())
     await channel.flushed()

@@ -33,6 +33,7 @@ _MARK = "plait"
 CONNECTED = "plait_connect_s"
 """A transport puts the seconds that it took to open a connection there, in the request's extensions."""
 _NOWHERE = Place(sys.maxsize, BATCH)
+_LOOK_S = 0.05
 _OVERLOADED = frozenset({503, 529})
 
 
@@ -195,7 +196,8 @@ class _Exchange:
             if not ticket.try_acquire():
                 await self._wait(ticket, place)
             if self.watcher and not self.admitted:
-                self.watcher.admit(self.call, expected)
+                while not self.watcher.admit(self.call, expected):
+                    await self.wire.sleep(_LOOK_S, self.scope)
                 self.admitted = expected
         except BaseException:
             permit.release()

@@ -59,8 +59,8 @@ class Recorder(Protocol):
 class Watcher(Protocol):
     """Follows the calls of many runs: a batch's budget, and how many of its calls wait."""
 
-    def admit(self, call: Call, expected: Tokens) -> None:
-        """A call is about to be sent. Raises BudgetReached where it must not be."""
+    def admit(self, call: Call, expected: Tokens) -> bool:
+        """A call is about to be sent; False: not before others have ended. Raises BudgetReached."""
         ...
 
     def settle(self, call: Call, expected: Tokens, tokens: Tokens | None) -> None:

@@ -1,0 +1,424 @@
+"""Batches in one process: rows, results, what pauses them, and how they go on."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, NamedTuple, TypedDict
+
+import pytest
+from langgraph.graph import START, StateGraph
+from langgraph.types import Send, interrupt
+
+import plait
+from plait.batches import Batch, BatchOptions
+from plait.errors import (
+    BatchBusy,
+    BatchChanged,
+    BatchPaused,
+    BudgetReached,
+    CallRefused,
+    EndpointUnreachable,
+    QuotaReached,
+    SettingsError,
+)
+from plait.runs import Graph
+from plait.settings import Settings, from_env
+from plait.simulator import Behaviour, Body, Simulator
+from plait.store.readers import BatchReader
+from plait.store.rows import RowRecord
+
+
+class State(TypedDict, total=False):
+    question: str
+    answers: Annotated[list[str], operator.add]
+
+
+class Part(TypedDict):
+    prompt: str
+
+
+async def ask(state: Part) -> State:
+    message = await plait.chat_model(temperature=0).ainvoke(state["prompt"])
+    return {"answers": [message.text]}
+
+
+def fan_out(state: State) -> list[Send]:
+    return [Send("ask", {"prompt": f"{state['question']} {number}"}) for number in range(3)]
+
+
+async def conclude(state: State) -> State:
+    message = await plait.chat_model(temperature=0).ainvoke("sum up " + " ".join(sorted(state["answers"])))
+    return {"answers": [message.text]}
+
+
+def four_calls() -> Graph:
+    builder = StateGraph(State)
+    builder.add_node("ask", ask, input_schema=Part)
+    builder.add_node("conclude", conclude)
+    builder.add_conditional_edges(START, fan_out, ["ask"])
+    builder.add_edge("ask", "conclude")
+    return builder.compile(name="four")
+
+
+def one_call() -> Graph:
+    async def only(state: State) -> State:
+        return {"answers": [(await plait.chat_model().ainvoke(state["question"])).text]}
+
+    builder = StateGraph(State)
+    builder.add_node("only", only)
+    builder.add_edge(START, "only")
+    return builder.compile(name="one")
+
+
+@pytest.fixture
+async def settings(provider: Simulator) -> Settings:
+    return from_env({"OPENAI_BASE_URL": provider.base_url, "PLAIT_SHARE": "0"}).override(
+        model="openai:gpt-4.1-mini", max_attempts=2
+    )
+
+
+@pytest.fixture
+def home(settings: Settings, tmp_path: Path) -> Settings:
+    return settings.override(home=tmp_path)
+
+
+def rows(count: int) -> list[dict[str, object]]:
+    return [{"question": f"q{number}"} for number in range(count)]
+
+
+async def run(batch: Batch) -> list[RowRecord]:
+    return [record async for record in batch]
+
+
+class Stored(NamedTuple):
+    meta: Mapping[str, object]
+    counts: Mapping[str, int]
+    positions: list[int]
+    paid_calls: int
+
+
+async def read(settings: Settings, batch: Batch) -> Stored:
+    def look() -> Stored:
+        with BatchReader(settings.home / "batches" / batch.id) as reader:
+            paid = sum(totals.calls for totals in reader.models().values())
+            return Stored(reader.meta, reader.counts(), [record.position for record in reader.rows()], paid)
+
+    return await asyncio.to_thread(look)
+
+
+def questions(records: Iterable[RowRecord]) -> list[int]:
+    return sorted(record.position for record in records)
+
+
+def prompt_of(body: Body) -> str:
+    return str(body["messages"][-1]["content"])
+
+
+def refusing(word: str, status: int) -> Callable[[Body, int], Behaviour | None]:
+    def behave(body: Body, index: int) -> Behaviour | None:
+        return Behaviour(status=status, error={"message": "no"}) if word in prompt_of(body) else None
+
+    return behave
+
+
+async def test_every_row_has_one_result_that_is_stored(provider: Simulator, home: Settings) -> None:
+    batch = plait.batch(four_calls(), rows(20), settings=home)
+    records = await run(batch)
+    assert questions(records) == list(range(20))
+    assert {record.status for record in records} == {"success"}
+    assert provider.counters.received == 80
+    stored = await read(home, batch)
+    assert stored.positions == list(range(20))
+    assert stored.meta["status"] == "finished"
+    assert stored.paid_calls == 80
+
+
+async def test_a_failed_row_touches_no_other(provider: Simulator, home: Settings) -> None:
+    provider.behave = refusing("q3 ", 400)
+    records = await run(plait.batch(four_calls(), rows(6), settings=home))
+    failed = [record for record in records if record.status == "error"]
+    assert [record.position for record in failed] == [3]
+    assert failed[0].error is not None
+    assert failed[0].error.node == "conclude" or failed[0].error.node == "ask"
+    assert len(records) == 6
+
+
+async def test_a_refused_key_pauses_with_all_rows_pending(provider: Simulator, home: Settings) -> None:
+    provider.behave = lambda body, index: Behaviour(status=401, error={"message": "wrong key"})
+    batch = plait.batch(one_call(), rows(50), settings=home)
+    with pytest.raises(BatchPaused, match="plait resume") as paused:
+        await run(batch)
+    assert isinstance(paused.value.__cause__, CallRefused)
+    assert provider.counters.received < 50
+    provider.behave = lambda body, index: None
+    assert questions(await run(plait.resume(batch.id, workflow=one_call(), settings=home))) == list(range(50))
+
+
+async def test_an_endpoint_that_is_down_pauses_instead_of_failing_rows(home: Settings) -> None:
+    dead = from_env({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "PLAIT_SHARE": "0"}).override(
+        model="openai:m", max_attempts=1, home=home.home
+    )
+    with pytest.raises(BatchPaused, match="cannot reach") as paused:
+        await run(plait.batch(one_call(), rows(30), settings=dead))
+    assert isinstance(paused.value.__cause__, EndpointUnreachable)
+
+
+async def test_a_spent_quota_is_parked_with_its_time(provider: Simulator, home: Settings) -> None:
+    impatient = home.override(max_wait_s=0)
+    provider.change(rpd=5)
+    batch = plait.batch(one_call(), rows(20), settings=impatient)
+    with pytest.raises(BatchPaused) as paused:
+        await run(batch)
+    assert isinstance(paused.value.__cause__, QuotaReached)
+    stored = await read(home, batch)
+    assert stored.meta["wake_at"] == paused.value.__cause__.resets_at
+    assert stored.counts == {"success": 5}
+
+
+async def test_without_a_model_a_batch_refuses(provider: Simulator, tmp_path: Path) -> None:
+    nameless = from_env({"OPENAI_BASE_URL": provider.base_url}).override(home=tmp_path)
+    with pytest.raises(BatchPaused, match="expected a model") as paused:
+        await run(plait.batch(one_call(), rows(3), settings=nameless))
+    assert isinstance(paused.value.__cause__, SettingsError)
+
+
+async def test_rows_in_flight_follow_the_gate(provider: Simulator, home: Settings) -> None:
+    begun, most, ended = 0, 0, 0
+
+    async def only(state: State) -> State:
+        nonlocal begun, most
+        begun += 1
+        most = max(most, begun - ended)
+        return {"answers": [(await plait.chat_model().ainvoke(state["question"])).text]}
+
+    builder = StateGraph(State)
+    builder.add_node("only", only)
+    builder.add_edge(START, "only")
+    provider.change(latency_s=0.02)
+    async for _ in plait.batch(builder.compile(), rows(200), settings=home.override(max_concurrency=4)):
+        ended += 1
+    # Four in flight, eight that wait, and those that came in the 0.1 s in which nobody could know.
+    assert 4 < most < 60
+    assert provider.counters.peak == 4
+
+
+async def test_max_errors_pauses(provider: Simulator, home: Settings) -> None:
+    provider.behave = refusing("q", 400)
+    bounded = home.override(max_concurrency=1)
+    with pytest.raises(BatchPaused, match="--max-errors allows 3"):
+        await run(plait.batch(one_call(), rows(100), settings=bounded, options=BatchOptions(max_errors=3)))
+    assert provider.counters.received < 40
+
+
+async def test_a_budget_of_tokens_is_kept(provider: Simulator, home: Settings) -> None:
+    options = BatchOptions(budget_tokens=500)
+    batch = plait.batch(one_call(), rows(300), settings=home, options=options)
+    with pytest.raises(BatchPaused, match="500 tokens") as paused:
+        await run(batch)
+    assert isinstance(paused.value.__cause__, BudgetReached)
+    paid = provider.counters.prompt_tokens + provider.counters.completion_tokens
+    assert 100 < paid <= 500
+    # What earlier sessions spent counts.
+    with pytest.raises(BatchPaused, match="500 tokens"):
+        await run(plait.resume(batch.id, workflow=one_call(), settings=home))
+    assert provider.counters.prompt_tokens + provider.counters.completion_tokens <= 500
+
+
+async def test_a_budget_in_dollars_needs_a_price_before_anything_is_spent(provider: Simulator, home: Settings) -> None:
+    unknown = home.override(model="openai:nobody-knows-me")
+    with pytest.raises(BudgetReached, match=r"plait.prices|price for nobody-knows-me"):
+        await run(plait.batch(one_call(), rows(3), settings=unknown, options=BatchOptions(budget_usd=1.0)))
+    assert provider.counters.received == 0
+
+
+async def test_a_deadline_leaves_rows_pending(provider: Simulator, home: Settings) -> None:
+    provider.change(latency_s=5.0)
+    batch = plait.batch(one_call(), rows(5), settings=home, options=BatchOptions(deadline_s=0.3))
+    with pytest.raises(BatchPaused, match="deadline"):
+        await run(batch)
+    provider.change(latency_s=0.0)
+    options = BatchOptions()
+    resumed = await run(plait.resume(batch.id, workflow=one_call(), settings=home, options=options))
+    assert questions(resumed) == list(range(5))
+
+
+async def test_a_row_that_takes_too_long_times_out_alone(provider: Simulator, home: Settings) -> None:
+    provider.behave = lambda body, index: Behaviour(delay_s=30.0) if prompt_of(body) == "q2" else None
+    records = await run(plait.batch(one_call(), rows(5), settings=home, options=BatchOptions(timeout_s=0.5)))
+    assert {record.position: record.status for record in records}[2] == "timeout"
+    assert sum(record.status == "success" for record in records) == 4
+
+
+async def test_draining_ends_the_rows_in_flight_and_no_others(provider: Simulator, home: Settings) -> None:
+    batch = plait.batch(one_call(), rows(100), settings=home.override(max_concurrency=2))
+    seen = 0
+    async for _ in batch:
+        seen += 1
+        if seen == 5:
+            batch.drain()
+    assert 5 <= seen < 60
+    stored = await read(home, batch)
+    assert stored.counts == {"success": seen}
+    assert stored.meta["status"] == "paused"
+    rest = await run(plait.resume(workflow=one_call(), settings=home))
+    assert len(rest) == 100 - seen
+    assert provider.counters.received == 100
+
+
+async def test_leaving_early_pays_nothing_twice(provider: Simulator, home: Settings) -> None:
+    provider.change(latency_s=0.05, latency_law="fixed")
+    batch = plait.batch(four_calls(), rows(40), settings=home.override(max_concurrency=10))
+    async with aclosing(batch):
+        async for _ in batch:
+            break
+    provider.change(latency_s=0.0)
+    await provider.idle()
+    ended = (await read(home, batch)).counts["success"]
+    assert provider.counters.received < 160
+    records = await run(plait.resume(batch.id, workflow=four_calls(), settings=home))
+    assert len(records) == 40 - ended
+    assert provider.counters.received <= 160 + 10
+    assert sum(int(str(record.usage["replayed_calls"])) for record in records) > 0
+
+
+async def test_a_failed_row_is_repeated_with_its_answers(provider: Simulator, home: Settings) -> None:
+    provider.behave = refusing("sum up", 400)
+    batch = plait.batch(four_calls(), rows(4), settings=home)
+    assert {record.status for record in await run(batch)} == {"error"}
+    assert provider.counters.accepted == 12
+    provider.behave = lambda body, index: None
+    records = await run(plait.resume(batch.id, workflow=four_calls(), errors_only=True, settings=home))
+    assert {record.status for record in records} == {"success"}
+    assert provider.counters.accepted == 16
+    assert {record.usage["replayed_calls"] for record in records} == {3}
+
+
+async def test_an_answer_that_its_node_cannot_read_is_asked_for_again(provider: Simulator, home: Settings) -> None:
+    provider.answer = lambda body: "good" if provider.counters.received >= 4 else "bad"
+
+    async def strict(state: State) -> State:
+        text = (await plait.chat_model().ainvoke(state["question"])).text
+        if text == "bad":
+            raise ValueError("unreadable")
+        return {"answers": [text]}
+
+    builder = StateGraph(State)
+    builder.add_node("strict", strict)
+    builder.add_edge(START, "strict")
+    graph = builder.compile()
+    (once,) = await run(plait.batch(graph, rows(1), settings=home))
+    assert once.error is not None
+    assert (once.error.type, once.error.node) == ("ValueError", "strict")
+    (again,) = await run(plait.batch(graph, rows(1), settings=home, options=BatchOptions(row_attempts=3)))
+    assert again.status == "success"
+    assert again.attempts == 3
+
+
+async def test_another_batch_reuses_deterministic_answers(provider: Simulator, home: Settings) -> None:
+    first = plait.batch(four_calls(), rows(5), settings=home)
+    await run(first)
+    assert provider.counters.received == 20
+    second = plait.batch(four_calls(), rows(6), settings=home, options=BatchOptions(reuse=first.id))
+    records = await run(second)
+    assert provider.counters.received == 24
+    reused = [record for record in records if record.usage["replayed_calls"] == 4]
+    assert len(reused) == 5
+    assert {record.usage["input_tokens"] for record in reused} == {0}
+
+
+async def test_without_a_journal_a_resume_pays_again(provider: Simulator, home: Settings) -> None:
+    provider.behave = refusing("sum up", 400)
+    batch = plait.batch(four_calls(), rows(2), settings=home, options=BatchOptions(journal=False))
+    await run(batch)
+    provider.behave = lambda body, index: None
+    await run(plait.resume(batch.id, workflow=four_calls(), errors_only=True, settings=home))
+    assert provider.counters.accepted == 6 + 8
+
+
+async def test_an_interrupt_is_a_result_of_its_own(home: Settings) -> None:
+    def stop(state: State) -> State:
+        interrupt({"approve": state["question"]})
+        return {}
+
+    builder = StateGraph(State)
+    builder.add_node("stop", stop)
+    builder.add_edge(START, "stop")
+    (record,) = await run(plait.batch(builder.compile(), rows(1), settings=home))
+    assert record.status == "interrupted"
+    assert record.error is not None
+    assert "approve" in record.error.message
+
+
+async def test_a_second_resume_is_refused(provider: Simulator, home: Settings) -> None:
+    batch = plait.batch(one_call(), rows(3), settings=home)
+    async with aclosing(batch):
+        async for _ in batch:
+            with pytest.raises(BatchBusy, match="process"):
+                await run(plait.resume(batch.id, workflow=one_call(), settings=home))
+            break
+
+
+async def test_a_changed_dataset_is_refused(provider: Simulator, home: Settings, tmp_path: Path) -> None:
+    data = tmp_path / "questions.txt"
+    data.write_text("one\ntwo\nthree\n")
+    selection = plait.Selection(mapping={"question": "text"})
+    batch = plait.batch(one_call(), data, selection=selection, settings=home.override(max_concurrency=1))
+    async for _ in batch:
+        batch.drain()
+    data.write_text("uno\ntwo\nthree\nfour\n")
+    with pytest.raises(BatchChanged, match=r"grew|row 0"):
+        await run(plait.resume(batch.id, workflow=one_call(), settings=home))
+    records = await run(plait.resume(batch.id, workflow=one_call(), settings=home, force=True))
+    assert 0 in questions(records)
+    assert 3 in questions(records)
+
+
+async def test_a_changed_graph_is_refused(provider: Simulator, home: Settings) -> None:
+    batch = plait.batch(one_call(), rows(3), settings=home)
+    async for _ in batch:
+        batch.drain()
+    with pytest.raises(BatchChanged, match="nodes and edges"):
+        await run(plait.resume(batch.id, workflow=four_calls(), settings=home))
+
+
+async def test_a_probe_runs_some_rows_and_a_resume_the_others(provider: Simulator, home: Settings) -> None:
+    from plait.batches import NewBatch
+
+    batch = Batch(NewBatch(workflow=one_call(), rows=rows(50), settings=home, probe=7))
+    probed = await run(batch)
+    assert len(probed) == 7
+    assert questions(probed) != list(range(7))
+    assert (await read(home, batch)).meta["status"] == "planned"
+    rest = await run(plait.resume(batch.id, workflow=one_call(), settings=home))
+    assert questions([*probed, *rest]) == list(range(50))
+    assert provider.counters.received == 50
+
+
+async def test_an_iterable_goes_on_where_it_was_left(provider: Simulator, home: Settings) -> None:
+    async def slow() -> AsyncIterator[dict[str, object]]:
+        for number in range(60):
+            await asyncio.sleep(0)
+            yield {"question": f"q{number}"}
+
+    batch = plait.batch(one_call(), slow(), settings=home.override(max_concurrency=1))
+    seen = []
+    async for record in batch:
+        seen.append(record)
+        if len(seen) == 3:
+            batch.drain()
+    assert len(seen) < 60
+    with pytest.raises(BatchPaused, match="not read to its end"):
+        await run(plait.resume(batch.id, workflow=one_call(), settings=home))
+    await run(plait.resume(batch.id, workflow=one_call(), rows=slow(), settings=home))
+    assert (await read(home, batch)).positions == list(range(60))
+    assert provider.counters.received == 60
+
+
+async def test_a_mistake_in_the_rows_is_found_before_a_folder_is_made(home: Settings, tmp_path: Path) -> None:
+    with pytest.raises(plait.PlaitError, match="nowhere"):
+        await run(plait.batch(one_call(), tmp_path / "nowhere.csv", settings=home))
+    assert not (home.home / "batches").exists()
