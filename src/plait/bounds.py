@@ -16,7 +16,7 @@ from langgraph.pregel import Pregel
 
 from plait.errors import SettingsError
 from plait.flow.limits import Limit
-from plait.flow.scopes import bounded, current_limits
+from plait.flow.scopes import bounded, current_limits, current_scope
 
 _Graph = TypeVar("_Graph", bound=Pregel[Any, Any, Any, Any])
 
@@ -73,6 +73,7 @@ def _bound_class(graph_class: type[_Graph]) -> type[_Graph]:
 def _async_parts(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def method(self: Any, first: Any, config: Any = None, **options: Any) -> AsyncIterator[Any]:
+        _tell()
         limits = bounds_for(self.config, *_configs(config))
         parts: AsyncIterator[Any] = original(self, first, config, **options)
         return parts if limits is current_limits() else _each_bounded_async(parts, limits)
@@ -83,6 +84,7 @@ def _async_parts(original: Callable[..., Any]) -> Callable[..., Any]:
 def _parts(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def method(self: Any, first: Any, config: Any = None, **options: Any) -> Iterator[Any]:
+        _tell()
         limits = bounds_for(self.config, *_configs(config))
         parts: Iterator[Any] = original(self, first, config, **options)
         return parts if limits is current_limits() else _each_bounded(parts, limits)
@@ -117,6 +119,12 @@ _WRAPPERS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "abatch_as_completed": _async_parts,
     "batch_as_completed": _parts,
 }
+
+
+def _tell() -> None:
+    scope = current_scope()
+    if scope is not None and scope.note_graph is not None:
+        scope.note_graph()
 
 
 def _configs(config: Any) -> list[Any]:

@@ -26,19 +26,48 @@ def current_node() -> str:
     return "/".join(part.partition(":")[0] for part in namespace.split("|"))
 
 
-class BranchPaths(BaseCallbackHandler):
+class BranchPaths:
     """Knows the nodes of one run by names that are the same when it is run again: `plan@1/search@2[3]`.
 
     A node is its name, its step and its index among the siblings that were sent; a nested graph's nodes follow the node
     they run in. LangGraph's own task ids differ from run to run, and a nested node's metadata does not say in which of
-    several siblings it runs: those are remembered as they begin.
+    several siblings it runs: so `note` is to be called in a node before it begins another graph.
     """
+
+    def __init__(self) -> None:
+        self._segments: dict[str, str] = {}
+
+    def note(self, metadata: Mapping[str, Any] | None = None) -> None:
+        """Remember the node around this code, or the one whose metadata this is."""
+        metadata = _metadata() if metadata is None else metadata
+        namespace = metadata.get("langgraph_checkpoint_ns")
+        if namespace:
+            task = namespace.rpartition("|")[2]
+            if task not in self._segments:
+                self._segments[task] = _segment(metadata)
+
+    def current(self) -> str:
+        """The path of the node around this code; empty outside any."""
+        metadata = _metadata()
+        namespace = metadata.get("langgraph_checkpoint_ns")
+        if not namespace:
+            return ""
+        *outer, _ = namespace.split("|")
+        found = [self._segments.get(task) or task.partition(":")[0] for task in outer]
+        if found and _is_called(metadata):
+            # A task of the functional API begins no graph: its caller is known by its name alone.
+            found[-1] = outer[-1].partition(":")[0]
+        return "/".join([*found, _segment(metadata)])
+
+
+class NodeWatch(BaseCallbackHandler):
+    """Notes every node that begins, for processes in which graphs do not tell by themselves (`bound_all_graphs`)."""
 
     run_inline = True
     ignore_llm = ignore_chat_model = ignore_retriever = ignore_agent = ignore_retry = ignore_custom_event = True
 
-    def __init__(self) -> None:
-        self._segments: dict[str, str] = {}
+    def __init__(self, paths: BranchPaths) -> None:
+        self._paths = paths
 
     def on_chain_start(
         self,
@@ -49,16 +78,16 @@ class BranchPaths(BaseCallbackHandler):
         **_: Any,
     ) -> None:
         """Remember the node that begins."""
-        if metadata and (namespace := metadata.get("langgraph_checkpoint_ns")):
-            task = namespace.rpartition("|")[2]
-            if task not in self._segments:
-                self._segments[task] = _segment(metadata)
+        self._paths.note(metadata or {})
 
-    def current(self) -> str:
-        """The path of the node around this code; empty outside any."""
-        metadata = (var_child_runnable_config.get() or {}).get("metadata") or {}
-        namespace = metadata.get("langgraph_checkpoint_ns") or ""
-        return "/".join(self._segments.get(task) or task.partition(":")[0] for task in namespace.split("|"))
+
+def _metadata() -> Mapping[str, Any]:
+    return (var_child_runnable_config.get() or {}).get("metadata") or {}
+
+
+def _is_called(metadata: Mapping[str, Any]) -> bool:
+    path: tuple[Any, ...] = metadata.get("langgraph_path") or ()
+    return len(path) > 1 and isinstance(path[1], tuple)
 
 
 def _segment(metadata: Mapping[str, Any]) -> str:

@@ -36,6 +36,11 @@ def own_process(settings: Settings) -> Iterator[None]:
             _ours.reset(token)
 
 
+def is_ours() -> bool:
+    """Whether this runs inside `own_process`."""
+    return _ours.get()
+
+
 def freeze_heap() -> None:
     """Take what is loaded by now out of the garbage collector's sight, where this process is ours.
 

@@ -12,7 +12,7 @@ from langchain_core.runnables.config import merge_configs
 
 from plait.batches.spending import Spending
 from plait.batches.throttles import Foot
-from plait.branches import BranchPaths, current_node
+from plait.branches import BranchPaths, NodeWatch, current_node
 from plait.datasets.examples import Example
 from plait.errors import PlaitError, RunFailed, RunTimeout
 from plait.events import Result
@@ -25,6 +25,7 @@ from plait.inputs import check_inputs
 from plait.journal import Journal
 from plait.json_values import to_json
 from plait.masking import masked
+from plait.process import is_ours
 from plait.runs import Graph, OpenRun, complete
 from plait.settings import Settings
 from plait.store.rows import RowError, RowRecord
@@ -109,7 +110,10 @@ class RowRunner:
         config = workflow.config
         if self._journal is not None:
             paths = BranchPaths()
-            config = merge_configs(config, {"callbacks": [paths]})
+            if is_ours():
+                scope.note_graph = paths.note
+            else:
+                config = merge_configs(config, {"callbacks": [NodeWatch(paths)]})
             scope.recorder = await self._journal.open_row(example.id, paths.current)
         inputs = check_inputs(workflow.graph, example.inputs, workflow=workflow.name)
         before = workflow.gate.unscoped_calls
@@ -190,6 +194,7 @@ def usage_of(usage: Usage, cost_of: Callable[[Mapping[str, Tokens]], float | Non
         "estimated": usage.estimated,
         "cost_usd": cost_of(usage.tokens),
         "models": {model: list(tokens) for model, tokens in usage.tokens.items()},
+        "model_calls": dict(usage.models),
     }
 
 

@@ -58,6 +58,8 @@ class Scope:
         self.recorder: Recorder | None = parent.recorder if parent else None
         """The journal that its answers are kept in."""
         self.watcher: Watcher | None = parent.watcher if parent else None
+        self.note_graph: Callable[[], None] | None = parent.note_graph if parent else None
+        """Is called where a graph begins inside a node, if graphs of this process tell."""
         self.cancelled = False
         self.put_off: list[Callable[[], Awaitable[object]]] = []
         """Work that waits until the run has given its answer."""
