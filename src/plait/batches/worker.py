@@ -23,7 +23,7 @@ from plait.batches.throttles import Throttle
 from plait.datasets.examples import Example
 from plait.journal import Journal
 from plait.prices import load_prices
-from plait.process import freeze_heap, own_process
+from plait.process import freeze_heap, own_process, run_loop
 from plait.store.rows import RowRecord
 from plait.store.schema import prepare_journal
 from plait.store.writers import Writer
@@ -39,7 +39,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     talk, lifeline = (int(word) for word in sys.argv[1:3])
     threading.Thread(target=_die_with, args=(lifeline,), daemon=True).start()
-    asyncio.run(_work(socket.socket(fileno=talk)))
+    run_loop(_work(socket.socket(fileno=talk)))
 
 
 def _die_with(lifeline: int) -> None:
