@@ -11,16 +11,16 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from plait.errors import GaveUp, PlaitError, QuotaReached
 from plait.flow.calls import Call, Meter, recognise, without_stream_options
 from plait.flow.gate import Gate
-from plait.flow.headers import Kind, read_advice, retry_after_s, why_refused
+from plait.flow.headers import read_advice
 from plait.flow.held import HeldBody, drain_open, note_open
 from plait.flow.limits import Limit, Permit
 from plait.flow.queues import BATCH, Place
 from plait.flow.recorders import Slot
 from plait.flow.records import Record, decoded, find_slot, flavour_of, is_encoded, response_of
-from plait.flow.retries import UNREACHABLE, Attempts, is_retryable_error, never_connected
+from plait.flow.refusals import hopeless, report_refusal, stand_in
+from plait.flow.retries import Attempts, is_retryable_error
 from plait.flow.scopes import Scope, current_limits, current_scope
 from plait.flow.tickets import Outcome, Ticket
 from plait.flow.timings import Timing
@@ -34,7 +34,6 @@ CONNECTED = "plait_connect_s"
 """A transport puts the seconds that it took to open a connection there, in the request's extensions."""
 _NOWHERE = Place(sys.maxsize, BATCH)
 _LOOK_S = 0.05
-_OVERLOADED = frozenset({503, 529})
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +250,13 @@ class _Exchange:
             if self.foreign and is_retryable_error(error):
                 permit.release()
                 self.end(None)
-                return self._stand_in(error)
+                return stand_in(error, self.attempts.count, self.call, self.request)
             raise
 
     async def _refused(self, response: Any, permit: Permit, ticket: Ticket) -> Any:
         raw = await self._read(response)
         body = decoded(self.flavour, response, raw)
-        kind = self._report_refusal(response, body, ticket)
+        kind = report_refusal(response, body, ticket, self.gate.clock.wall())
         if response.status_code in {400, 422} and self._blames_stream_options(body):
             self.endpoint.rejects_stream_options = True
             return _Again(0.0, "the endpoint rejects stream_options")
@@ -265,30 +264,13 @@ class _Exchange:
         if wait_s is not None and self.call.replayable and self.wire.can_wait:
             return _Again(wait_s, f"status {response.status_code}")
         if response.status_code == 429 and self.attempts.out_of_time and not self.foreign:
-            raise self._hopeless(kind)
+            raise hopeless(kind, self.attempts, self.lane.name, self.gate.clock.wall())
         permit.release()
         self.end(None)
         # openai and anthropic obey this header, so that their retries do not multiply ours.
         response.headers["x-should-retry"] = "false"
         response.stream = self.flavour.ByteStream(raw)
         return response
-
-    def _hopeless(self, kind: Kind | None) -> PlaitError:
-        asked_s = self.attempts.asked_s
-        if kind == "day":
-            return QuotaReached(self.lane.name, self.gate.clock.wall() + asked_s, asked_s)
-        return GaveUp(self.lane.name, "tpm" if kind == "tokens" else "rpm", self.attempts.spent_s, asked_s)
-
-    def _report_refusal(self, response: Any, body: bytes, ticket: Ticket) -> Kind | None:
-        status, wall = response.status_code, self.gate.clock.wall()
-        if (status != 429 and status not in _OVERLOADED) or b"insufficient_quota" in body:
-            return None
-        headers = response.headers
-        if advice := read_advice(headers, wall):
-            ticket.tell(advice)
-        kind = why_refused(status, headers, body)
-        ticket.release(Outcome(kind=kind, retry_after_s=retry_after_s(headers, wall)))
-        return kind
 
     async def _read_whole(self, response: Any, permit: Permit, ticket: Ticket) -> Any:
         raw = await self._read(response)
@@ -363,17 +345,6 @@ class _Exchange:
             headers=headers,
             content=json.dumps(without_stream_options(request.content)).encode(),
             extensions=request.extensions,
-        )
-
-    def _stand_in(self, error: Exception) -> Any:
-        message = f"{type(error).__name__} after {self.attempts.count} attempts: {error or 'no answer'}"
-        logger.warning("%s %s: %s", self.call.endpoint, self.call.model, message)
-        code = UNREACHABLE if never_connected(error) else "no_answer"
-        return self.flavour.Response(
-            503,
-            headers={"x-should-retry": "false"},
-            json={"error": {"message": message, "type": "connection_error", "code": code}},
-            request=self.request,
         )
 
 
