@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NoReturn, Self, cast
 
 import openai
@@ -80,6 +81,9 @@ class PlainChatOpenAI(ChatOpenAI):
             # ChatOpenAI takes the refusal from the SDK's model only.
             result.generations[0].message.additional_kwargs["refusal"] = answer["choices"][0]["message"].get("refusal")
         return result
+
+    # LangChain inspects the signature at every call.
+    _agenerate.__signature__ = inspect.signature(_agenerate)  # type: ignore[attr-defined]
 
 
 def _raise_as_langchain(error: openai.APIError) -> NoReturn:
