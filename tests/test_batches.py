@@ -253,6 +253,16 @@ async def test_a_row_that_takes_too_long_times_out_alone(provider: Simulator, ho
     assert sum(record.status == "success" for record in records) == 4
 
 
+async def test_waiting_for_a_permit_is_not_of_the_rows_time(provider: Simulator, home: Settings) -> None:
+    provider.change(latency_s=0.2)
+    one_at_a_time = home.override(max_concurrency=1)
+    options = BatchOptions(timeout_s=0.9)
+    records = await run(plait.batch(four_calls(), rows(4), settings=one_at_a_time, options=options))
+    assert {record.status for record in records} == {"success"}
+    # The last row waited for the others before its first call, for longer than it may take by itself.
+    assert max(record.duration_s for record in records) > 0.9
+
+
 async def test_draining_ends_the_rows_in_flight_and_no_others(provider: Simulator, home: Settings) -> None:
     batch = plait.batch(one_call(), rows(100), settings=home.override(max_concurrency=2))
     seen = 0

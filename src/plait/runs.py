@@ -108,7 +108,7 @@ async def run(
 
 async def complete(opened: OpenRun, *, timeout_s: float | None = None, afterwards: Afterwards | None = None) -> Result:
     """Run what is open to its end; raises and cancels as `run` does."""
-    timer = asyncio.timeout(timeout_s)
+    opened.timer = timer = asyncio.timeout(timeout_s)
     try:
         with entered(opened.scope), bounded(bounds_for(opened.graph.config, opened.config)):
             async with timer:
@@ -154,6 +154,8 @@ class OpenRun:
     scope: Scope
     started: float
     unscoped_before: int
+    timer: asyncio.Timeout | None = None
+    """What ends it, while `complete` runs it."""
 
     def result(
         self,

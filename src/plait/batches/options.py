@@ -16,7 +16,7 @@ class BatchOptions:
     """Raises SettingsError where a number cannot be meant."""
 
     timeout_s: float | None = None
-    """Seconds for one row."""
+    """Seconds for one row, not counting those in which all it does is wait for a permit."""
     row_attempts: int = 1
     """How often a row that fails is run, the first time included; answers it was paid are not paid again."""
     max_errors: int | None = None

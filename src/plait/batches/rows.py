@@ -12,12 +12,12 @@ from langchain_core.runnables.config import merge_configs
 
 from plait.batches.spending import Spending
 from plait.batches.throttles import Foot
+from plait.batches.watches import RowWatch
 from plait.branches import BranchPaths, NodeWatch, current_node
 from plait.datasets.examples import Example
 from plait.errors import PlaitError, RunFailed, RunTimeout
 from plait.events import Result
 from plait.failures import failing_node, is_fatal, is_outage
-from plait.flow.calls import Call
 from plait.flow.gate import Gate
 from plait.flow.scopes import Scope
 from plait.flow.usage import Tokens, Usage
@@ -106,7 +106,7 @@ class RowRunner:
             node=current_node,
         )
         scope.usage = usage
-        scope.watcher = _Watch(foot, self._spending)
+        scope.watcher = watch = RowWatch(foot, self._spending)
         config = workflow.config
         if self._journal is not None:
             paths = BranchPaths()
@@ -117,8 +117,9 @@ class RowRunner:
             scope.recorder = await self._journal.open_row(example.id, paths.current)
         inputs = check_inputs(workflow.graph, example.inputs, workflow=workflow.name)
         before = workflow.gate.unscoped_calls
-        run = OpenRun(workflow.name, workflow.graph, inputs, workflow.context, config, scope, time.monotonic(), before)
-        return await complete(run, timeout_s=self._timeout_s)
+        now = time.monotonic()
+        watch.run = OpenRun(workflow.name, workflow.graph, inputs, workflow.context, config, scope, now, before)
+        return await complete(watch.run, timeout_s=self._timeout_s)
 
     async def _clear(self, row: str, error: PlaitError) -> None:
         """Before another attempt: answers that a node could make nothing of would fail it again."""
@@ -158,27 +159,6 @@ class RowRunner:
             attempts,
             time.time(),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Watch:
-    """The flow.Watcher of one row."""
-
-    foot: Foot
-    spending: Spending
-
-    def admit(self, call: Call, expected: Tokens) -> bool:
-        admitted = self.spending.admit(call.model, expected)
-        if admitted:
-            self.foot.calls(+1)
-        return admitted
-
-    def settle(self, call: Call, expected: Tokens, tokens: Tokens | None) -> None:
-        self.foot.calls(-1)
-        self.spending.settle(call.model, expected, tokens)
-
-    def waits(self, change: int) -> None:
-        self.foot.waits(change)
 
 
 def usage_of(usage: Usage, cost_of: Callable[[Mapping[str, Tokens]], float | None]) -> dict[str, object]:
