@@ -254,13 +254,13 @@ async def test_a_row_that_takes_too_long_times_out_alone(provider: Simulator, ho
 
 
 async def test_waiting_for_a_permit_is_not_of_the_rows_time(provider: Simulator, home: Settings) -> None:
-    provider.change(latency_s=0.2)
+    provider.change(latency_s=0.1)
     one_at_a_time = home.override(max_concurrency=1)
-    options = BatchOptions(timeout_s=0.9)
-    records = await run(plait.batch(four_calls(), rows(4), settings=one_at_a_time, options=options))
+    options = BatchOptions(timeout_s=1.5)
+    records = await run(plait.batch(four_calls(), rows(8), settings=one_at_a_time, options=options))
     assert {record.status for record in records} == {"success"}
     # The last row waited for the others before its first call, for longer than it may take by itself.
-    assert max(record.duration_s for record in records) > 0.9
+    assert max(record.duration_s for record in records) > 1.5
 
 
 async def test_draining_ends_the_rows_in_flight_and_no_others(provider: Simulator, home: Settings) -> None:
