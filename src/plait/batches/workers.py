@@ -87,9 +87,10 @@ class WorkerExecution:
                 for number in range(self._count):
                     group.create_task(self._employ(examples, _share_of(self._orders.settings, number, self._count)))
         except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        finally:
             await self._done.put(None)
+            raise failures.exceptions[0] from None
+        # Not where it is cancelled: the reader has left, and would leave no room for another word.
+        await self._done.put(None)
 
     async def _employ(self, examples: AsyncIterator[Example], settings: Settings) -> None:
         """Keep one worker at work until all rows are done, replacing it when it dies."""
