@@ -17,10 +17,12 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from plait.flow.calls import Call
 from plait.flow.recorders import Answer
 from plait.flow.usage import Tokens
+from plait.store.files import explained
 from plait.store.writers import Writer
 
 _INSERT = (
@@ -191,16 +193,20 @@ class _Files:
     def _read(self, scope: int, files: Sequence[Path]) -> list[_Line]:
         found = []
         for file in files:
-            connection = self._connections.get(file)
-            if connection is None:
-                connection = self._connections[file] = _connect(file)
-            for key, digest, status, headers, body, streamed, model, *tokens, estimated in connection.execute(
-                _SELECT, (scope,)
-            ):
+            for key, digest, status, headers, body, streamed, model, *tokens, estimated in self._select(file, scope):
                 kept = tuple((str(name), str(value)) for name, value in json.loads(headers))
                 answer = Answer(status, kept, body, bool(streamed), model, Tokens(*tokens), bool(estimated))
                 found.append(_Line(key, digest, answer))
         return found
+
+    def _select(self, file: Path, scope: int) -> list[tuple[Any, ...]]:
+        try:
+            connection = self._connections.get(file)
+            if connection is None:
+                connection = self._connections[file] = _connect(file)
+            return connection.execute(_SELECT, (scope,)).fetchall()
+        except sqlite3.Error as error:
+            raise explained(file, error, "read") from error
 
     def _disconnect(self) -> None:
         for connection in self._connections.values():
@@ -214,8 +220,13 @@ def _connect(file: Path) -> sqlite3.Connection:
 def _holds_calls(file: Path) -> bool:
     if not file.is_file():
         return False
-    with closing(_connect(file)) as connection:
-        return connection.execute("SELECT 1 FROM calls LIMIT 1").fetchone() is not None
+    try:
+        with closing(_connect(file)) as connection:
+            # A process that was killed as it made its journal left a file without tables.
+            made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'calls'").fetchone()
+            return made is not None and connection.execute("SELECT 1 FROM calls LIMIT 1").fetchone() is not None
+    except sqlite3.Error as error:
+        raise explained(file, error, "read") from error
 
 
 def _number(*parts: bytes, scope: int = 0) -> int:

@@ -115,6 +115,10 @@ class Gate:
         lane = max(lanes, key=lambda lane: lane.waiting)
         return f"{lane.binding} at {lane.name}"
 
+    def used(self) -> list[tuple[str, Lane]]:
+        """The lanes of the calls so far, each with the model that was called."""
+        return [(model, lane) for (_, _, model), (lane, _) in list(self._found.items())]
+
     def endpoint(self, base_url: str) -> EndpointState:
         """The state of an endpoint, made at its first call."""
         return self._endpoints.setdefault(base_url, EndpointState())

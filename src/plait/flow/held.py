@@ -53,7 +53,13 @@ class HeldBody:
         """
         if self._over:
             return False
-        chunk = await self._wire.next_chunk(self._chunks)
+        try:
+            chunk = await self._wire.next_chunk(self._chunks)
+        except Exception:
+            if not self.meter.ended:
+                raise
+            # Servers that hang up after their last event have said all: another attempt would be paid for.
+            chunk = None
         self._owner.check()
         if chunk is not None:
             self.meter.watch_stream(chunk)
@@ -93,8 +99,7 @@ class HeldBody:
         finally:
             if not self._over:
                 self.meter.end_stream()
-                if self._record is not None:
-                    self._record.whole_soon(b"".join(self._kept), self.meter)
+                self._keep_soon()
                 self._settle(self.meter)
 
     async def _keep(self) -> None:
@@ -102,9 +107,18 @@ class HeldBody:
         if record is None:
             return
         if self.opaque:
-            await record.encoded(b"".join(self._kept))
+            await record.whole(*record.decoded(b"".join(self._kept)))
         else:
             await record.whole(b"".join(self._kept), self.meter)
+
+    def _keep_soon(self) -> None:
+        record, self._record = self._record, None
+        if record is None:
+            return
+        if self.opaque:
+            record.whole_soon(*record.decoded(b"".join(self._kept)))
+        else:
+            record.whole_soon(b"".join(self._kept), self.meter)
 
     def abandon(self) -> None:
         """Release the permit of an answer that nobody can read or close any more (runs in garbage collections)."""

@@ -63,7 +63,7 @@ class Lane:
         self.in_flight = 0
         self.peak = 0
         self.patience = patience or Patience()
-        self._parts = parts
+        self._parts = tuple(parts)
         self._budget = budget
         self._clock = clock
         self._process = process
@@ -116,6 +116,11 @@ class Lane:
                 return {"rpm": "requests/min", "tpm": "tokens/min", "quota": "a daily quota"}.get(
                     cause, "calls at once"
                 )
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What its calls fall under."""
+        return self._parts
 
     @property
     def idle(self) -> bool:

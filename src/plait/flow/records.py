@@ -31,12 +31,16 @@ class Record:
         if meter.complete and not meter.error:
             self._slot.record_soon(self._answer(body, meter))
 
-    async def encoded(self, raw: bytes) -> None:
-        """Keep a stream that could not be watched because it is compressed."""
-        meter, body = Meter(self._call), decoded(flavour_of(self._response), self._response, raw)
+    def decoded(self, raw: bytes) -> tuple[bytes, Meter]:
+        """A stream that could not be watched because it is compressed, and what a meter says of it."""
+        meter = Meter(self._call)
+        try:
+            body = decoded(flavour_of(self._response), self._response, raw)
+        except Exception:  # noqa: BLE001 - its reader finds it unreadable too: it is no answer
+            return b"", meter
         meter.watch_stream(body)
         meter.end_stream()
-        await self.whole(body, meter)
+        return body, meter
 
     def _answer(self, body: bytes, meter: Meter) -> Answer:
         headers = tuple((name, self._response.headers[name]) for name in KEPT_HEADERS if name in self._response.headers)
