@@ -64,6 +64,15 @@ class Endpoint:
     """The time zone, by its IANA name, in which the day of `rpd` and `tpd` begins."""
 
 
+_LANGSMITH = (
+    "LANGSMITH_API_KEY",
+    "LANGCHAIN_API_KEY",
+    "LANGSMITH_ENDPOINT",
+    "LANGCHAIN_ENDPOINT",
+    "LANGSMITH_WORKSPACE_ID",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a process runs with. Build it with `from_env`, change it with `override`."""
@@ -106,6 +115,8 @@ class Settings:
     """A TOML or JSON file of such prices, which go before all others."""
     embedded: bool = True
     """Whether the embedded model answers where no model is named; batches refuse instead."""
+    langsmith: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """LangSmith's variables that its datasets are read with, where they are set."""
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     """By URL scheme, with `all` and the exceptions under `no`: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY."""
     local_model_file: Path | None = None
@@ -135,7 +146,8 @@ def from_env(
     Reads PLAIT_MODEL; PLAIT_MAX_CONCURRENCY, PLAIT_RPM, PLAIT_TPM, PLAIT_RPD, PLAIT_TPD, PLAIT_MAX_ATTEMPTS,
     PLAIT_DEADLINE_S, PLAIT_MAX_WAIT_S; PLAIT_QUOTA_TIMEZONE, PLAIT_SHARE, PLAIT_CONNECT_TIMEOUT_S,
     PLAIT_READ_TIMEOUT_S, PLAIT_LOCAL_MODEL_FILE, PLAIT_PRICES, PLAIT_SEARXNG_URL, PLAIT_HOME, OPENAI_BASE_URL,
-    OPENAI_API_KEY, the XDG folders, the proxy variables and those that the endpoints name.
+    OPENAI_API_KEY, the XDG folders, the proxy variables, LangSmith's and those that the
+    endpoints name.
 
     Raises SettingsError, naming the variable or the path in the section.
     """
@@ -156,6 +168,7 @@ def from_env(
         proxies=_proxies(env),
         searxng_url=env.get("PLAIT_SEARXNG_URL") or parsed.searxng_url,
         prices=parsed.prices,
+        langsmith={name: env[name] for name in _LANGSMITH if env.get(name)},
         endpoints=_endpoints(parsed.endpoints, env, values.get("quota_timezone", "UTC")),
         **values,
     )

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 
+import plait
 from plait.runs import Graph
+
+_OURS = Path(plait.__file__).resolve().parent
 
 
 def describe_workflow(graph: Graph, folder: Path | None) -> dict[str, str]:
@@ -37,9 +40,13 @@ def _loaded_files(folder: Path) -> list[Path]:
         source = getattr(module, "__file__", None)
         if isinstance(source, str) and source.endswith(".py"):
             file = Path(source).resolve()
-            if file.is_relative_to(folder) and not _is_installed(file.relative_to(folder)):
+            # An app in plait's own repository has plait's modules beside it.
+            if file.is_relative_to(folder) and not (
+                _is_installed(file.relative_to(folder)) or file.is_relative_to(_OURS)
+            ):
                 files.add(file)
-    return sorted(files)
+    # An app in plait's own repository has plait's modules beside it.
+    return sorted(file for file in files if not file.is_relative_to(_OURS))
 
 
 def _is_installed(relative: Path) -> bool:

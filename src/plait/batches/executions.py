@@ -58,7 +58,8 @@ class LocalExecution:
         self._runner = runner
         self._throttle = throttle
         self._keep = keep
-        self._stopped = asyncio.Event()
+        self._stopped = False
+        self._reading: asyncio.Task[None] | None = None
         self._done: asyncio.Queue[RowRecord | None] = asyncio.Queue(UNREAD)
         self._rows: set[asyncio.Task[None]] = set()
 
@@ -70,7 +71,9 @@ class LocalExecution:
 
     def stop(self, cause: BaseException | None) -> None:
         self.halted = self.halted or cause
-        self._stopped.set()
+        self._stopped = True
+        if self._reading is not None:
+            self._reading.cancel()  # the next row may be long in coming, from a pipe
 
     def cancel(self) -> None:
         for row in self._rows:
@@ -89,33 +92,32 @@ class LocalExecution:
 
     async def _feed(self, examples: AsyncIterator[Example]) -> None:
         try:
-            async for example in examples:
-                if not await self._turn():
-                    break
-                row = asyncio.create_task(self._run(example), name=f"plait row {example.id}")
-                self._rows.add(row)
-                row.add_done_callback(self._rows.discard)
+            if not self._stopped:
+                self._reading = asyncio.create_task(self._read(examples), name="plait batch: read")
+                await asyncio.wait([self._reading])
+                if not self._reading.cancelled():
+                    self._reading.result()
             while self._rows:
                 await asyncio.wait(self._rows)
-        finally:
-            # The reader is told even where reading the examples failed.
+        except asyncio.CancelledError:
+            raise  # the reader has left, and would leave no room for another word
+        except BaseException:
             await self._done.put(None)
-
-    async def _turn(self) -> bool:
-        """Wait until another row may begin; False once none may any more."""
-        if self._stopped.is_set():
-            return False
-        if self._throttle.ready():
-            await asyncio.sleep(0)  # rows that began go first
-            return not self._stopped.is_set()
-        turn = asyncio.ensure_future(self._throttle.turn())
-        stopped = asyncio.ensure_future(self._stopped.wait())
-        try:
-            await asyncio.wait([turn, stopped], return_when=asyncio.FIRST_COMPLETED)
+            raise
         finally:
-            turn.cancel()
-            stopped.cancel()
-        return not self._stopped.is_set()
+            if self._reading is not None:
+                self._reading.cancel()
+        await self._done.put(None)
+
+    async def _read(self, examples: AsyncIterator[Example]) -> None:
+        async for example in examples:
+            if self._throttle.ready():
+                await asyncio.sleep(0)  # rows that began go first
+            else:
+                await self._throttle.turn()
+            row = asyncio.create_task(self._run(example), name=f"plait row {example.id}")
+            self._rows.add(row)
+            row.add_done_callback(self._rows.discard)
 
     async def _run(self, example: Example) -> None:
         foot = self._throttle.begin()

@@ -16,12 +16,13 @@ from plait.app import App, find_app, open_workflow
 from plait.batches.changes import describe_workflow, workflow_changes
 from plait.batches.options import BatchOptions
 from plait.batches.rows import Workflow
+from plait.batches.spending import Spending
 from plait.batches.spools import SPOOLED, continued, spool_all, spooled, spooled_before
 from plait.datasets import Dataset, Selection, open_dataset
 from plait.datasets.examples import Example
 from plait.datasets.fingerprints import Fingerprint, difference
 from plait.datasets.intakes import Draw
-from plait.errors import BatchChanged, InputError
+from plait.errors import BatchChanged, InputError, StoreError
 from plait.flow.registry import gate_for
 from plait.inputs import check_context, input_fields
 from plait.json_values import to_json
@@ -50,8 +51,6 @@ class NewBatch:
     config: RunnableConfig | None = None
     app: App | Path | str | None = None
     settings: Settings | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
-    """LangSmith's variables, for its datasets."""
     out: str | None = None
     """Where the command line writes the results; a resume writes them there again."""
     probe: int | None = None
@@ -74,7 +73,6 @@ class OldBatch:
     force: bool = False
     """Go on although the workflow or the dataset has changed."""
     settings: Settings | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,9 +108,10 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
         new.selection,
         inputs=input_fields(graph),
         tee=folder / STDIN if new.rows == "-" else None,
-        env=new.env,
+        env=settings.langsmith,
     )
     await dataset.check()
+    _check_budget(new.options, prices, settings)
     if new.options.reuse is not None:
         await asyncio.to_thread(find_batch, settings.home, new.options.reuse)
     only = await _drawn(dataset, new) if new.probe is not None else None
@@ -166,6 +165,11 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
     store = await BatchStore.open(folder, durability=(old.options or BatchOptions()).durability)
     stack.push_async_callback(store.close)
     meta = store.meta
+    if "workflow" not in meta:
+        raise StoreError(
+            f"{folder / DATABASE} does not say what the batch is: its process died as it began, or the file was emptied; "
+            "begin anew with `plait batch`"
+        )
     named, directory = bool(meta.get("named")), meta.get("app")
     if not named and old.workflow is None:
         raise InputError(
@@ -180,10 +184,12 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
         settings = settings.override(model=meta.get("model"), **_stored(meta, "bounds"))
     graph, _ = await _graph(wanted, app, stack)
     workflow = open_rows(graph, name, _stored(meta, "context"), None, settings)
-    dataset, examples = _again(store, graph, old)
+    dataset, examples = _again(store, graph, old, settings)
     await _check_unchanged(store, graph, app, dataset, force=old.force)
     stack.push_async_callback(examples.aclose)
     options = old.options or BatchOptions.from_json(meta.get("options"))
+    prices = await asyncio.to_thread(load_prices, settings.prices, settings.prices_file)
+    _check_budget(options, prices, settings)
     await store.put_meta({"status": "running", "cause": None, "wake_at": None, "options": options.to_json()})
     return OpenBatch(
         store=store,
@@ -191,7 +197,7 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
         options=options,
         dataset=dataset,
         examples=examples,
-        prices=await asyncio.to_thread(load_prices, settings.prices, settings.prices_file),
+        prices=prices,
         app=app,
         context=_stored(meta, "context"),
         changed=old.force,
@@ -264,7 +270,9 @@ def _source(rows: Rows) -> str | None:
     return str(Path(rows).absolute()) if isinstance(rows, str | Path) else None
 
 
-def _again(store: BatchStore, graph: Graph, old: OldBatch) -> tuple[Dataset | None, AsyncGenerator[Example]]:
+def _again(
+    store: BatchStore, graph: Graph, old: OldBatch, settings: Settings
+) -> tuple[Dataset | None, AsyncGenerator[Example]]:
     source, inputs = store.meta.get("source"), input_fields(graph)
     selection = Selection.from_json(_stored(store.meta, "selection"))
     if not isinstance(source, str):
@@ -275,7 +283,7 @@ def _again(store: BatchStore, graph: Graph, old: OldBatch) -> tuple[Dataset | No
     if source == STDIN:
         selection = replace(selection, format=str(store.meta.get("format") or "") or selection.format)
     found = str(store.folder / STDIN) if source == STDIN else source
-    dataset = open_dataset(found, selection, inputs=inputs, env=old.env)
+    dataset = open_dataset(found, selection, inputs=inputs, env=settings.langsmith)
     return dataset, dataset.examples()
 
 
@@ -298,6 +306,12 @@ async def _check_unchanged(
         )
     if changes:
         await store.put_meta({"workflow_digests": now, "fingerprint": None})
+
+
+def _check_budget(options: BatchOptions, prices: Prices, settings: Settings) -> None:
+    endpoint, _, model = (settings.model or "").partition(":")
+    if model:
+        Spending(prices, endpoint=endpoint, budget_usd=options.budget_usd).check_model(model)
 
 
 def _stored(meta: Mapping[str, object], key: str) -> dict[str, object]:

@@ -35,8 +35,6 @@ class BatchOptions:
     """A batch whose answers are taken for equal requests of equal rows, where they are deterministic."""
     durability: Durability = "power"
     """What a stored answer survives: "power" a loss of power, "kill" the death of the process."""
-    wait: bool = False
-    """Go on by itself after a day's quota was used up, when it resets."""
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:

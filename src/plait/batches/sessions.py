@@ -20,7 +20,15 @@ from plait.batches.spools import SPOOLED
 from plait.batches.throttles import Throttle
 from plait.batches.workers import WorkerExecution
 from plait.datasets.examples import Example
-from plait.errors import BatchChanged, BatchPaused, InputError, PlaitError, QuotaReached
+from plait.errors import (
+    BatchChanged,
+    BatchPaused,
+    EndpointUnreachable,
+    InputError,
+    PlaitError,
+    QuotaReached,
+    StoreError,
+)
 from plait.flow.usage import Tokens
 from plait.journal import Journal, void
 from plait.store.batches import BatchStore
@@ -61,7 +69,7 @@ class Session:
             await self._forget_failures()
         settings = opened.workflow.settings
         earlier, reused, spent = await asyncio.to_thread(self._what_was_paid)
-        endpoint, _, model = (settings.model or "").partition(":")
+        endpoint = (settings.model or "").partition(":")[0]
         self._spending = Spending(
             opened.prices,
             endpoint=endpoint or None,
@@ -69,8 +77,6 @@ class Session:
             budget_tokens=options.budget_tokens,
             spent=spent,
         )
-        if model:
-            self._spending.check_model(model)
         if options.workers > 1:
             self._execution = self._in_workers(earlier, reused, spent)
         else:
@@ -132,6 +138,8 @@ class Session:
             aside.cancel()
         await asyncio.gather(*self._asides, return_exceptions=True)
         await self._stack.aclose()
+        with suppress(PlaitError):
+            await self._store.put_meta({"spent": {model: list(sums) for model, sums in self._spending.spent.items()}})
         # Whoever left early, or was cancelled, left a batch to go on with.
         if self._store.meta.get("status") == "running":
             with suppress(PlaitError):
@@ -217,7 +225,7 @@ class Session:
         unreachable = record.error is not None and record.error.type == "EndpointUnreachable"
         self._unreachable = self._unreachable + 1 if unreachable else 0
         if self._unreachable >= _OUTAGE and record.error is not None:
-            self._execution.stop(PlaitError(f"{_OUTAGE} rows in a row failed alike: {record.error.message}"))
+            self._execution.stop(EndpointUnreachable(f"{_OUTAGE} rows in a row failed alike: {record.error.message}"))
 
     async def _conclude(self) -> None:
         cause = self._execution.halted
@@ -241,7 +249,11 @@ class Session:
             return
         words = str(cause) if cause else "drained" if self._drained else "stopped"
         wake_at = cause.resets_at if isinstance(cause, QuotaReached) else None
-        await self._store.put_meta({"status": "paused", "cause": words, "wake_at": wake_at})
+        try:
+            await self._store.put_meta({"status": "paused", "cause": words, "wake_at": wake_at})
+        except StoreError as failure:
+            # A full disk has no room for its own story; a batch whose process is gone counts as paused.
+            cause = cause or failure
         if cause is not None:
             pending = None if self._total is None else self._total - ended
             raise BatchPaused(self._store.id, pending, cause)

@@ -50,6 +50,7 @@ class WorkerExecution:
         self._gone: dict[str, Tokens] = {}
         self._exhausted = False
         self._stopping: NoMore | None = None
+        self._coming: asyncio.Future[Example | None] | None = None
         self._reading = asyncio.Lock()
         self._done: asyncio.Queue[RowRecord | None] = asyncio.Queue(UNREAD)
 
@@ -131,9 +132,9 @@ class WorkerExecution:
                 if self._returned:
                     found.append(self._returned.popleft())
                     continue
-                example = None if self._exhausted else await anext(examples, None)
+                example = None if self._exhausted else await self._next(examples)
                 if example is None:
-                    self._exhausted = True
+                    self._exhausted = self._stopping is None
                     break
                 found.append(example)
             if found:
@@ -141,6 +142,16 @@ class WorkerExecution:
                 worker.rows.update({example.position: example for example in found})
                 worker.channel.send(Lease(tuple(found), self._begun))
                 await worker.channel.flushed()
+
+    async def _next(self, examples: AsyncIterator[Example]) -> Example | None:
+        """The next example; None at the end, and where the batch is stopped meanwhile."""
+        self._coming = asyncio.ensure_future(anext(examples, None))
+        try:
+            return await self._coming
+        except asyncio.CancelledError:
+            if self._stopping is None:
+                raise
+            return None
 
     async def _take(self, worker: _Worker, record: RowRecord) -> None:
         if worker.rows.pop(record.position, None) is not None:
@@ -166,6 +177,8 @@ class WorkerExecution:
         if self._stopping is not None and (self._stopping.at_once or not message.at_once):
             return
         self._stopping = message
+        if self._coming is not None:
+            self._coming.cancel()  # the next row may be long in coming, from a pipe
         for worker in self._workers:
             worker.dismissed = True
             worker.channel.send(message)

@@ -143,10 +143,10 @@ def remove_batch(folder: Path) -> None:
         lock.release()
 
 
-def prune(home: Path, older_than_s: float, now: float) -> list[BatchInfo]:
+def prune(home: Path, older_than_s: float, now: float, *, dry_run: bool = False) -> list[BatchInfo]:
     """Remove the batches nothing was written to for `older_than_s` before `now` (epoch); returns what was removed.
 
-    A running one stays. Blocks: files.
+    A running one stays; all do with `dry_run`. Blocks: files.
     """
     removed: list[BatchInfo] = []
     for folder in _folders(home):
@@ -154,7 +154,8 @@ def prune(home: Path, older_than_s: float, now: float) -> list[BatchInfo]:
             batch = read_batch(folder)
             if batch.status == "running" or now - _touched_at(folder) < older_than_s:
                 continue
-            remove_batch(folder)
+            if not dry_run:
+                remove_batch(folder)
         except (BatchBusy, BatchNotFound, FileNotFoundError):
             continue  # begun, or removed by somebody else, since it was read
         removed.append(batch)
