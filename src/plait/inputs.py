@@ -13,10 +13,11 @@ import json
 import shlex
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, PydanticUserError, ValidationError
 
 from plait.errors import InputError
 from plait.schemas import InputField, Schema, adapter_of, is_typeddict, read_schema, short_type, takes_messages
@@ -24,13 +25,24 @@ from plait.schemas import InputField, Schema, adapter_of, is_typeddict, read_sch
 if TYPE_CHECKING:
     from langgraph.pregel import Pregel
 
-__all__ = ["InputField", "check_context", "check_inputs", "input_fields"]
+__all__ = ["InputField", "check_context", "check_inputs", "input_fields", "input_json_schemas"]
 
 
 def input_fields(graph: Pregel[Any, Any, Any, Any]) -> list[InputField]:
     """The inputs by name, in the order of the schema; none where the input is no mapping of names."""
     schema = _input_schema(graph)
     return list(schema.fields.values()) if isinstance(schema, Schema) else []
+
+
+def input_json_schemas(graph: Pregel[Any, Any, Any, Any]) -> dict[str, dict[str, Any]]:
+    """The JSON schema of each input by name; an empty one, which says nothing, where its type has none."""
+    schema = _input_schema(graph)
+    found: dict[str, dict[str, Any]] = {}
+    for name, adapter in (schema.adapters if isinstance(schema, Schema) else {}).items():
+        found[name] = {}
+        with suppress(PydanticUserError):
+            found[name] = adapter.json_schema() if adapter is not None else {}
+    return found
 
 
 def check_inputs(

@@ -16,8 +16,8 @@ Sure = Literal["told", "measured", "unknown"]
 
 # How far the pace of a batch is from the limit: what is told is kept to within a few percent, what was found by
 # refusals moves, and where nothing was refused yet the limit may be far above.
-_SPREADS: dict[str, float] = {"told": 0.02, "measured": 0.15, "unknown": 0.5}
-_PACE = {"told": 0.975, "measured": 0.95, "unknown": 1.0}
+_SPREADS: dict[str, float] = {"told": 0.025, "measured": 0.15, "unknown": 0.5}
+_PACE = {"told": 0.985, "measured": 0.95, "unknown": 1.0}
 # An endpoint is not equally fast at all hours.
 _LATENCY_SPREAD = 0.1
 
