@@ -8,30 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from plait.cli import exits
+from plait.cli import batch_commands, exits
+from plait.cli.groups import grouped
+from plait.cli.options import App, Context, Json, Limits, Model, bound
+from plait.cli.plan_command import plan
 from plait.cli.simulate_command import WithProfiles, simulate
+from plait.cli.soak_command import soak
 from plait.errors import InputError
 
 Work = Callable[[], int]
 """Does what the command line asks and returns the exit code."""
 
-RUN, LOOK, SET_UP = "Run", "Look", "Set up"
-LIMITS = "Limits"
-
-App = Annotated[
-    Path | None,
-    typer.Option(
-        "--app",
-        metavar="DIR",
-        help="The app: a folder with a langgraph.json. Default: here or above, else plait's own.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RUN, BATCHES, LOOK, SET_UP = "Run", "Batches", "Look", "Set up"
 
 app = typer.Typer(
     name="plait",
@@ -56,15 +48,12 @@ def _seconds(text: str) -> float:
         raise InputError(f"--timeout: expected seconds above 0, found {text!r}") from None
 
 
-def _bound(flag: str, unit: str, text: str) -> Any:
-    # As text: settings check it as they check a variable's.
-    return typer.Option(flag, metavar=unit, help=text, rich_help_panel=LIMITS)
-
-
 @app.command("run", rich_help_panel=RUN)
+@grouped
 def run(
     program: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The workflow; `plait list` shows them.")],
+    limits: Limits,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE...", help="Inputs: key=text, key:=json, key=@file (its text)."),
@@ -72,12 +61,8 @@ def run(
     input_file: Annotated[
         str | None, typer.Option("--input", metavar="FILE", help="A JSON object of inputs; - is stdin.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="ENDPOINT:MODEL", help="E.g. openai:gpt-5.4-mini.")
-    ] = None,
-    context: Annotated[
-        list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="The workflow's context; repeatable.")
-    ] = None,
+    model: Model = None,
+    context: Context = None,
     timeout_s: Annotated[
         float | None, typer.Option("--timeout", metavar="S", parser=_seconds, help="Seconds for the run.")
     ] = None,
@@ -90,14 +75,7 @@ def run(
         bool, typer.Option("--timings", help="Say where the time went: waits, connecting, generating, by node.")
     ] = False,
     directory: App = None,
-    max_concurrency: Annotated[str | None, _bound("--max-concurrency", "N", "Model calls in flight at once.")] = None,
-    rpm: Annotated[str | None, _bound("--rpm", "N", "Requests a minute, for endpoints that set none.")] = None,
-    tpm: Annotated[str | None, _bound("--tpm", "N", "Tokens a minute, for endpoints that set none.")] = None,
-    rpd: Annotated[str | None, _bound("--rpd", "N", "Requests a day, for endpoints that set none.")] = None,
-    tpd: Annotated[str | None, _bound("--tpd", "N", "Tokens a day, for endpoints that set none.")] = None,
-    max_attempts: Annotated[str | None, _bound("--max-attempts", "N", "Attempts per call, the first included.")] = None,
-    deadline_s: Annotated[str | None, _bound("--deadline", "S", "Seconds for a call with all its attempts.")] = None,
-    max_wait_s: Annotated[str | None, _bound("--max-wait", "S", "Seconds to wait for a spent daily quota.")] = None,
+    deadline_s: Annotated[str | None, bound("--deadline", "S", "Seconds for a call with all its attempts.")] = None,
 ) -> Work:
     """Run a workflow and stream what its models say."""
     from plait.cli import run as implementation
@@ -113,19 +91,21 @@ def run(
         output=output,
         timings=timings,
         app=directory,
-        bounds={
-            "max_concurrency": max_concurrency,
-            "rpm": rpm,
-            "tpm": tpm,
-            "rpd": rpd,
-            "tpd": tpd,
-            "max_attempts": max_attempts,
-            "deadline_s": deadline_s,
-            "max_wait_s": max_wait_s,
-        },
+        bounds={**limits.given(), "deadline_s": deadline_s},
         debug=bool(program.obj),
     )
     return partial(implementation.run, options)
+
+
+app.command("batch", rich_help_panel=RUN)(grouped(batch_commands.batch))
+app.command("resume", rich_help_panel=RUN)(grouped(batch_commands.resume))
+app.command("plan", rich_help_panel=RUN)(grouped(plan))
+app.command("speedup", rich_help_panel=RUN)(grouped(batch_commands.speedup))
+app.command("soak", rich_help_panel=RUN)(grouped(soak))
+app.command("batches", rich_help_panel=BATCHES)(batch_commands.batches)
+app.command("show", rich_help_panel=BATCHES)(batch_commands.show)
+app.command("export", rich_help_panel=BATCHES)(batch_commands.export)
+app.command("prune", rich_help_panel=BATCHES)(batch_commands.prune)
 
 
 @app.command("list", rich_help_panel=LOOK)

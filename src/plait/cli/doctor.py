@@ -23,11 +23,13 @@ from rich.text import Text
 from plait.app import App, find_app, open_workflow
 from plait.cli import exits
 from plait.cli.apps import whence
+from plait.cli.durations import size
 from plait.errors import PlaitError
 from plait.json_values import dumps
 from plait.masking import masked
 from plait.models import EMBEDDED_MODEL
 from plait.settings import Endpoint, Settings, from_env
+from plait.store.folders import batches_folder, list_batches
 from plait.weights import WEIGHTS, find
 
 _PACKAGES = ("plait", "langgraph", "langchain", "langchain-core", "langchain-openai", "openai", "httpx2", "aiohttp")
@@ -90,6 +92,7 @@ def _checks(directory: Path | None, *, online: bool) -> Iterator[Check]:
     yield from _endpoints(settings, online=online)
     yield from _embedded(settings)
     yield from (_folder("state", settings.home), _folder("cache", settings.cache))
+    yield _batches(settings)
     yield _proxies()
     yield Check(
         "ok",
@@ -211,6 +214,18 @@ def _folder(what: str, folder: Path) -> Check:
         return Check("ok", f"{what} folder", str(folder))
     cure = "set PLAIT_HOME" if what == "state" else "set XDG_CACHE_HOME"
     return Check("problem", f"{what} folder", f"{existing} is not writable", f"{cure} to a folder that is")
+
+
+def _batches(settings: Settings) -> Check:
+    found = list_batches(settings.home)
+    if not found:
+        return Check("ok", "batches", "none kept")
+    kept = size(sum(batch.size_bytes for batch in found))
+    said = f"{len(found)} in {batches_folder(settings.home)}, {kept} (plait prune --older-than 30d makes room)"
+    unreadable = [batch.id for batch in found if batch.status == "unreadable"]
+    if unreadable:
+        return Check("warning", "batches", f"{said}; {', '.join(unreadable)} cannot be read", "plait batches says why")
+    return Check("ok", "batches", said)
 
 
 def _proxies() -> Check:

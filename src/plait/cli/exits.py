@@ -8,6 +8,11 @@ import traceback
 
 from plait.errors import (
     AppError,
+    BatchBusy,
+    BatchChanged,
+    BatchNotFound,
+    BatchPaused,
+    BudgetReached,
     CallRefused,
     EndpointUnreachable,
     GaveUp,
@@ -25,6 +30,7 @@ FAILED = 1
 USAGE = 2
 APP = 3
 ENDPOINT = 4
+PAUSED = 5
 TIMEOUT = 124
 BROKEN_PIPE = 128 + signal.SIGPIPE
 
@@ -33,6 +39,10 @@ CODES: tuple[tuple[type[PlaitError], int], ...] = (
     (InputError, USAGE),
     (SettingsError, USAGE),
     (WorkflowNotFound, USAGE),
+    (BatchNotFound, USAGE),
+    (BatchBusy, USAGE),
+    (BatchChanged, USAGE),
+    (BudgetReached, USAGE),  # before anything was spent: there is no price to hold it against
     (AppError, APP),
     (ModelUnavailable, ENDPOINT),
     (CallRefused, ENDPOINT),
@@ -47,10 +57,11 @@ EPILOG = "\n".join(
     (
         "Exit codes:",
         "0  success",
-        "1  the run failed, or stopped at an interrupt; a check of doctor found a problem",
-        "2  wrong command line, input or settings, or no such workflow",
+        "1  the run failed, or stopped at an interrupt; rows of a batch failed; a check of doctor found a problem",
+        "2  wrong command line, input or settings, no model named, no such workflow or batch, or another runs it",
         "3  the app cannot be loaded: langgraph.json, a broken workflow",
         "4  the endpoint refuses or cannot be reached, a quota is used up, or the model is unavailable",
+        "5  the batch paused with rows pending: its budget, --deadline or --max-errors is reached, or the disk is full",
         "124  the run took longer than --timeout",
         "130  stopped by Ctrl-C (143: by SIGTERM; 141: the reader of our output went away)",
     )
@@ -58,7 +69,11 @@ EPILOG = "\n".join(
 
 
 def code_of(error: BaseException) -> int:
-    """The exit code of a failure."""
+    """The exit code of a failure; of a paused batch that of its cause, where the cure lies outside the batch."""
+    if isinstance(error, BatchPaused):
+        cause = error.__cause__
+        code = PAUSED if cause is None or isinstance(cause, BudgetReached) else code_of(cause)
+        return code if code in {USAGE, APP, ENDPOINT} else PAUSED
     return next((code for kind, code in CODES if isinstance(error, kind)), FAILED)
 
 

@@ -170,40 +170,41 @@ def _page(found: Sequence[Known]) -> Group:
             table = Table.grid(padding=(0, 2, 0, 0))
             table.add_column(no_wrap=True, style="dim")
             table.add_column(overflow="fold")
-            for label, value in {**_facts(known), "last used": _ago(time.time() - known.last_used.timestamp())}.items():
+            for label, value in {**facts(known), "last used": _ago(time.time() - known.last_used.timestamp())}.items():
                 table.add_row(label, value)
             parts.append(Padding(table, (0, 0, 0, 4), expand=False))
     return Group(*parts)
 
 
 def _line(known: Known) -> str:
-    facts = "; ".join(f"{label} {value}" for label, value in _facts(known).items())
-    return clean(f"{known.endpoint} {known.title}: {facts}")
+    said = "; ".join(f"{label} {value}" for label, value in facts(known).items())
+    return clean(f"{known.endpoint} {known.title}: {said}")
 
 
-def _facts(known: Known) -> Mapping[str, str]:
+def facts(known: Known) -> Mapping[str, str]:
+    """What is said of an endpoint or model, by label."""
     rates = {"requests/min": known.requests, "tokens/min": known.tokens}
     if all(rate.per_minute is None and rate.set_per_minute is None for rate in rates.values()):
-        facts = {"limits": "none found yet"} if known.learns else {}
+        found = {"limits": "none found yet"} if known.learns else {}
     else:
-        facts = {label: said for label, rate in rates.items() if (said := _rate(rate, learns=known.learns))}
-    facts["in flight"] = _in_flight(known)
+        found = {label: said for label, rate in rates.items() if (said := _rate(rate, learns=known.learns))}
+    found["in flight"] = _in_flight(known)
     if known.paused_until is not None:
         left_s = known.paused_until.timestamp() - time.time()
-        facts["paused"] = f"until {_clock(known.paused_until.timestamp())}, {_duration(left_s)}"
+        found["paused"] = f"until {_clock(known.paused_until.timestamp())}, {_duration(left_s)}"
     today = known.today
     used = [
         _used(today.requests, today.most_requests, "request"),
         _used(today.tokens, today.most_tokens, "token"),
     ]
-    facts["today"] = ", ".join([*used, *["the endpoint says that is all"] * today.used_up])
+    found["today"] = ", ".join([*used, *["the endpoint says that is all"] * today.used_up])
     answers = [f"{known.accepted:,} accepted"] if known.accepted else []
     if known.refused:
         kinds = ", ".join(f"{_REASONS.get(kind, kind)} {number:,}" for kind, number in known.refused.items())
         answers.append(f"{sum(known.refused.values()):,} refused ({kinds})")
     if answers:
-        facts["answers"] = ", ".join(answers)
-    return facts
+        found["answers"] = ", ".join(answers)
+    return found
 
 
 def _rate(rate: Rate, *, learns: bool) -> str:

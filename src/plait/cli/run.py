@@ -25,7 +25,7 @@ from plait.cli.timings import print_timings
 from plait.errors import InputError
 from plait.events import EndEvent, Result
 from plait.json_values import dumps
-from plait.process import own_process
+from plait.process import own_process, run_loop
 from plait.runs import stream
 from plait.settings import Settings
 from plait.weights import WEIGHTS
@@ -60,17 +60,17 @@ def run(options: Options) -> int:
     target = arguments.writable_target(options.output) if options.output else None
     app, settings = open_app(options.app, model=options.model)
     settings = settings.override(**options.bounds)
-    _check_model(settings.model, "--model" if options.model is not None else "model")
+    check_model(settings.model, "--model" if options.model is not None else "model")
     if options.workflow in app.workflows and "model" not in context:
         fetch_embedded(app, settings)
     out = sys.stdout
     # What nodes print must not mix with results.
     with contextlib.redirect_stdout(sys.stderr):
-        return asyncio.run(_Run(options, app, settings, inputs, context, target, out).follow())
+        return run_loop(_Run(options, app, settings, inputs, context, target, out).follow())
 
 
-def _check_model(name: str | None, what: str) -> None:
-    """Empty parts only: whether the endpoint and the model exist is for those who know them to say."""
+def check_model(name: str | None, what: str) -> None:
+    """Raise InputError for empty parts only: whether endpoint and model exist is for those who know them to say."""
     if name is None:
         return
     endpoint, colon, model = (part.strip() for part in name.partition(":"))

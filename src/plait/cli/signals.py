@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import FrameType
 
 _PATIENCE_S = 0.8
+_CLOSING_S = 5.0
+"""For a batch to commit what it has: whoever sends SIGTERM kills after ten seconds or more."""
 _SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -45,7 +47,50 @@ class Stop:
             self._loop.call_soon_threadsafe(self._task.cancel)
 
 
-def leave_soon(code: int, *, before: Callable[[], None] | None = None) -> None:
+class Drain:
+    """Turns the first Ctrl-C into `drain`, a second one or SIGTERM into the current task's cancellation.
+
+    `drain` is called on the loop; it returns False where nothing is under way, which is stopped at once. A signal
+    after that ends the process. Create it inside the running loop.
+    """
+
+    def __init__(self, drain: Callable[[], bool]) -> None:
+        self.code: int | None = None
+        """128 + the signal, once there was one."""
+        self.draining = False
+        self._drain = drain
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._stopping:
+            leave(128 + number)
+        first = self.code is None and number == signal.SIGINT
+        self.code = 128 + number
+        if self._loop.is_closed():
+            return
+        if first:
+            self._loop.call_soon_threadsafe(self._begin)
+        else:
+            self._stop()
+
+    def _begin(self) -> None:
+        self.draining = self._drain()
+        if not self.draining:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        assert self.code is not None
+        leave_soon(self.code, patience_s=_CLOSING_S)
+        if self._task is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+
+def leave_soon(code: int, *, before: Callable[[], None] | None = None, patience_s: float = _PATIENCE_S) -> None:
     """End the process in a moment, unless it ended by itself: threads of synchronous nodes cannot be stopped."""
 
     def end() -> None:
@@ -53,7 +98,7 @@ def leave_soon(code: int, *, before: Callable[[], None] | None = None) -> None:
             before()
         leave(code)
 
-    timer = threading.Timer(_PATIENCE_S, end)
+    timer = threading.Timer(patience_s, end)
     timer.daemon = True
     timer.start()
 
