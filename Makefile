@@ -1,6 +1,6 @@
 # Every command of this repository, for people, pre-commit and CI. Needs python3 (3.11 or newer), git and make.
 .NOTPARALLEL:
-.PHONY: help demo test lint ruff types imports check coverage pictures benchmarks clean weights
+.PHONY: help demo test lint ruff types imports check coverage reliability pictures benchmarks clean weights
 BIN := .venv/bin
 WEIGHTS := $${XDG_CACHE_HOME:-$$HOME/.cache}/plait/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
@@ -40,6 +40,10 @@ coverage: ## Run the tests and report the lines they miss
 	@$(MAKE) --no-print-directory -s weights
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage report --skip-covered --show-missing
+
+reliability: ## Kill batches, fill disks, fail calls: the full form, about 20 minutes
+	@sh scripts/bootstrap.sh test
+	@$(BIN)/python -m tests.reliability
 
 pictures: ## Draw the pictures of README and docs anew, on the embedded model
 	@sh scripts/bootstrap.sh dev
