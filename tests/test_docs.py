@@ -57,7 +57,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def environment(base_url: str) -> dict[str, str]:
-    return {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "sk-test", "PLAIT_MODEL": "openai:m"}
+    return {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "sk-test", "PLAIT_MODEL": "openai:gpt-4.1-mini"}
 
 
 def named(page: Path) -> str:
@@ -130,6 +130,6 @@ def test_documented_code_runs(page: Path, tmp_path: Path) -> None:
 def test_help_names_every_exit_code_of_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     shown = plait("--help").out
-    for code in ("0", "1", "2", "3", "4", "124", "130"):
+    for code in ("0", "1", "2", "3", "4", "5", "124", "130"):
         assert re.search(rf"(?<!\d){code} ", shown)
         assert re.search(rf"(?<!\d){code} ", readme)

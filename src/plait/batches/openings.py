@@ -167,7 +167,7 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
     meta = store.meta
     if "workflow" not in meta:
         raise StoreError(
-            f"{folder / DATABASE} does not say what the batch is: its process died as it began, or the file was emptied; "
+            f"{folder / DATABASE} does not say what the batch is: its process died as it began, or it was emptied; "
             "begin anew with `plait batch`"
         )
     named, directory = bool(meta.get("named")), meta.get("app")
