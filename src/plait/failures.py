@@ -46,8 +46,11 @@ def is_outage(error: BaseException) -> bool:
 
 
 def failing_node(error: BaseException) -> str:
-    """The innermost node that raised it; empty where it was none."""
-    return next((node for link in _chain(error) if (node := _node_of(link))), "")
+    """The innermost node that could make nothing of what it had; empty where it was a call that failed, or no node."""
+    links = list(_chain(error))
+    if any(isinstance(getattr(link, "status_code", None), int) or _is_call_error(link) for link in links):
+        return ""
+    return next((node for link in links if (node := _node_of(link))), "")
 
 
 def explain(error: BaseException, settings: Settings) -> PlaitError:

@@ -190,12 +190,12 @@ async def _opened(
 ) -> AsyncIterator[OpenRun]:
     """Everything that can be wrong before the first call, checked; the graph open."""
     if isinstance(workflow, str):
-        found, settings = await asyncio.to_thread(_app_and_settings, app, settings)
+        found, settings = await asyncio.to_thread(_app_and_settings, app, settings or _settings_around())
         opening: AbstractAsyncContextManager[Graph] = open_workflow(found, workflow)
         name = workflow
     else:
         opening, name = nullcontext(workflow), workflow.get_name()
-    settings = settings or from_env()
+    settings = settings or _settings_around() or from_env()
     async with opening as graph:
         values = check_inputs(graph, inputs, workflow=name) if isinstance(inputs, Mapping) else inputs
         checked = check_context(graph, context) if context else default_context(graph.context_schema)
@@ -269,6 +269,12 @@ def _failure(error: Exception, run: OpenRun, expired_s: float | None) -> PlaitEr
         failure.__cause__ = error
         return failure
     return explain(error, run.scope.settings)
+
+
+def _settings_around() -> Settings | None:
+    """Those of the run that this one is begun in."""
+    scope = current_scope()
+    return scope.settings if scope else None
 
 
 def _app_and_settings(app: App | Path | str | None, settings: Settings | None) -> tuple[App, Settings]:

@@ -10,9 +10,10 @@ from langchain_core.runnables import RunnableConfig
 
 from plait.app import App
 from plait.batches.batches import Batch
-from plait.batches.openings import NewBatch, OldBatch, Rows
+from plait.batches.openings import NewBatch, OldBatch
 from plait.batches.options import BatchOptions
 from plait.batches.progress import Progress
+from plait.batches.sources import Rows
 from plait.datasets import Selection
 from plait.runs import Graph
 from plait.settings import Settings

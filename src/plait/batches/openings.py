@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sized
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,12 +16,11 @@ from plait.app import App, find_app, open_workflow
 from plait.batches.changes import describe_workflow, workflow_changes
 from plait.batches.options import BatchOptions
 from plait.batches.rows import Workflow
+from plait.batches.sources import Rows, draw_positions, kept_as, open_rows, read_rows, reopen_rows
 from plait.batches.spending import Spending
-from plait.batches.spools import SPOOLED, continued, spool_all, spooled, spooled_before
-from plait.datasets import Dataset, Selection, open_dataset
+from plait.datasets import Dataset, Selection
 from plait.datasets.examples import Example
 from plait.datasets.fingerprints import Fingerprint, difference
-from plait.datasets.intakes import Draw
 from plait.errors import BatchChanged, InputError, StoreError
 from plait.flow.registry import gate_for
 from plait.inputs import check_context, input_fields
@@ -32,11 +31,6 @@ from plait.sections import BOUNDS
 from plait.settings import Settings, from_env
 from plait.store.batches import DATABASE, BatchStore
 from plait.store.folders import batches_folder, find_batch, new_batch_id
-
-STDIN = "input.data"
-"""The copy of standard input in a batch's folder."""
-
-Rows = str | Path | Iterable[object] | AsyncIterable[object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,46 +94,20 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
     app, settings = await asyncio.to_thread(_app_and_settings, new.app, new.settings, new.workflow)
     graph, name = await _graph(new.workflow, app, stack)
     prices = await asyncio.to_thread(load_prices, settings.prices, settings.prices_file)
-    workflow = open_rows(graph, name, new.context, new.config, settings)
+    workflow = prepare(graph, name, new.context, new.config, settings)
     batch_id = new_batch_id(name, datetime.now().astimezone())
     folder = batches_folder(settings.home) / batch_id
-    dataset = open_dataset(
-        new.rows,
-        new.selection,
-        inputs=input_fields(graph),
-        tee=folder / STDIN if new.rows == "-" else None,
-        env=settings.langsmith,
-    )
+    dataset = open_rows(new.rows, new.selection, input_fields(graph), folder, settings)
     await dataset.check()
     _check_budget(new.options, prices, settings)
     if new.options.reuse is not None:
         await asyncio.to_thread(find_batch, settings.home, new.options.reuse)
-    only = await _drawn(dataset, new) if new.probe is not None else None
-    meta = {
-        "workflow": name,
-        "named": isinstance(new.workflow, str),
-        "app": str(app.root) if app else None,
-        "created_at": time.time(),
-        "status": "running",
-        "total": None,
-        "model": settings.model,
-        "bounds": {key: getattr(settings, key) for key in BOUNDS},
-        "context": to_json(dict(new.context or {})),
-        "source": _source(new.rows),
-        "selection": new.selection.to_json(),
-        "options": new.options.to_json(),
-        "workflow_digests": await asyncio.to_thread(describe_workflow, graph, app.root if app else None),
-        "streams": False,
-        "out": new.out,
-    }
+    only = None if new.probe is None else await draw_positions(dataset, new.probe, new.selection.seed)
+    digests = await asyncio.to_thread(describe_workflow, graph, app.root if app else None)
+    meta = _described(new, name, app, settings) | {"workflow_digests": digests}
     store = await BatchStore.create(folder, meta, durability=new.options.durability)
     stack.push_async_callback(store.close)
-    examples = dataset.examples()
-    if isinstance(new.rows, Sized) and meta["source"] is None:
-        await spool_all(examples, store)
-        examples = spooled_before(folder)
-    elif meta["source"] is None:
-        examples = spooled(examples, store)
+    examples = await read_rows(new.rows, dataset, store)
     stack.push_async_callback(examples.aclose)
     return OpenBatch(
         store=store,
@@ -153,6 +121,26 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
         only=only,
         probes=only is not None,
     )
+
+
+def _described(new: NewBatch, name: str, app: App | None, settings: Settings) -> dict[str, object]:
+    """What is stored of a batch as it begins."""
+    return {
+        "workflow": name,
+        "named": isinstance(new.workflow, str),
+        "app": str(app.root) if app else None,
+        "created_at": time.time(),
+        "status": "running",
+        "total": None,
+        "model": settings.model,
+        "bounds": {key: getattr(settings, key) for key in BOUNDS},
+        "context": to_json(dict(new.context or {})),
+        "source": kept_as(new.rows),
+        "selection": new.selection.to_json(),
+        "options": new.options.to_json(),
+        "streams": False,
+        "out": new.out,
+    }
 
 
 async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
@@ -183,8 +171,8 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
     if old.settings is None:
         settings = settings.override(model=meta.get("model"), **_stored(meta, "bounds"))
     graph, _ = await _graph(wanted, app, stack)
-    workflow = open_rows(graph, name, _stored(meta, "context"), None, settings)
-    dataset, examples = _again(store, graph, old, settings)
+    workflow = prepare(graph, name, _stored(meta, "context"), None, settings)
+    dataset, examples = reopen_rows(store, old.rows, input_fields(graph), settings)
     await _check_unchanged(store, graph, app, dataset, force=old.force)
     stack.push_async_callback(examples.aclose)
     options = old.options or BatchOptions.from_json(meta.get("options"))
@@ -229,7 +217,7 @@ async def _graph(workflow: str | Graph, app: App | None, stack: AsyncExitStack) 
     return await stack.enter_async_context(open_workflow(app, workflow)), workflow
 
 
-def open_rows(
+def prepare(
     graph: Graph,
     name: str,
     context: Mapping[str, object] | None,
@@ -241,50 +229,6 @@ def open_rows(
     return Workflow(
         name=name, graph=graph, context=checked, config=config or {}, settings=settings, gate=gate_for(settings)
     )
-
-
-async def _drawn(dataset: Dataset, new: NewBatch) -> frozenset[int]:
-    """The positions of the probe's rows, each row as likely as any other."""
-    assert new.probe is not None
-    if not dataset.replayable:
-        raise InputError(
-            f"expected rows that can be read twice, found {dataset.name}: write them to a file to plan them"
-        )
-    draw = Draw(new.probe, new.selection.seed)
-    positions: list[int] = []
-    async for example in dataset.examples():
-        place = draw.place()
-        if place is not None and place == len(positions):
-            positions.append(example.position)
-        elif place is not None:
-            positions[place] = example.position
-    return frozenset(positions)
-
-
-def _source(rows: Rows) -> str | None:
-    """How a resume finds the rows again; None for an iterable's."""
-    if rows == "-":
-        return STDIN
-    if isinstance(rows, str) and rows.startswith("langsmith:"):
-        return rows
-    return str(Path(rows).absolute()) if isinstance(rows, str | Path) else None
-
-
-def _again(
-    store: BatchStore, graph: Graph, old: OldBatch, settings: Settings
-) -> tuple[Dataset | None, AsyncGenerator[Example]]:
-    source, inputs = store.meta.get("source"), input_fields(graph)
-    selection = Selection.from_json(_stored(store.meta, "selection"))
-    if not isinstance(source, str):
-        if old.rows is None or SPOOLED in store.meta:
-            return None, spooled_before(store.folder)
-        dataset = open_dataset(old.rows, selection, inputs=inputs)
-        return dataset, continued(dataset.examples(), store)
-    if source == STDIN:
-        selection = replace(selection, format=str(store.meta.get("format") or "") or selection.format)
-    found = str(store.folder / STDIN) if source == STDIN else source
-    dataset = open_dataset(found, selection, inputs=inputs, env=settings.langsmith)
-    return dataset, dataset.examples()
 
 
 async def _check_unchanged(

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from plait.batches.channels import Orders
 from plait.batches.executions import Execution, LocalExecution
-from plait.batches.openings import STDIN, OpenBatch, journals
+from plait.batches.openings import OpenBatch, journals
 from plait.batches.progress import Failures, Pace, Progress
 from plait.batches.rows import RowRunner
+from plait.batches.sources import STDIN
 from plait.batches.spending import Spending
 from plait.batches.spools import SPOOLED
 from plait.batches.throttles import Throttle

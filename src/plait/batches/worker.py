@@ -16,7 +16,7 @@ from functools import partial
 from plait.app import find_app, open_workflow
 from plait.batches.channels import Channel, Elsewhere, Ended, Halted, Lease, NoMore, Orders, State, Wanted
 from plait.batches.executions import LocalExecution
-from plait.batches.openings import open_rows
+from plait.batches.openings import prepare
 from plait.batches.rows import RowRunner
 from plait.batches.spending import Spending
 from plait.batches.throttles import Throttle
@@ -65,7 +65,7 @@ async def _work(talk: socket.socket) -> None:
 async def _opened(orders: Orders, channel: Channel, stack: AsyncExitStack) -> _Worker:
     app = await asyncio.to_thread(find_app, orders.app)
     graph = await stack.enter_async_context(open_workflow(app, orders.workflow))
-    workflow = open_rows(graph, orders.workflow, orders.context, None, orders.settings)
+    workflow = prepare(graph, orders.workflow, orders.context, None, orders.settings)
     settings, options = orders.settings, orders.options
     spending = Spending(
         await asyncio.to_thread(load_prices, settings.prices, settings.prices_file),

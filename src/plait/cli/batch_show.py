@@ -18,7 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from plait.batches.openings import STDIN
+from plait.batches.sources import STDIN
 from plait.cli.apps import open_app
 from plait.cli.batch_costs import Spent, cost_usd, prices_of, spent_by_model
 from plait.cli.batch_list import age, ended

@@ -1,0 +1,82 @@
+"""Where the rows of a batch come from, and where a resume finds them again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence, Sized
+from dataclasses import replace
+from pathlib import Path
+
+from plait.batches.spools import SPOOLED, continued, spool_all, spooled, spooled_before
+from plait.datasets import Dataset, Example, InputName, Selection, open_dataset
+from plait.datasets.intakes import Draw
+from plait.errors import InputError
+from plait.settings import Settings
+from plait.store.batches import BatchStore
+
+STDIN = "input.data"
+"""The copy of standard input in a batch's folder."""
+
+Rows = str | Path | Iterable[object] | AsyncIterable[object]
+
+
+def open_rows(
+    rows: Rows, selection: Selection, inputs: Sequence[InputName], folder: Path, settings: Settings
+) -> Dataset:
+    """The rows of a new batch in `folder`, where standard input is copied to while it is read."""
+    copy = folder / STDIN if rows == "-" else None
+    return open_dataset(rows, selection, inputs=inputs, tee=copy, env=settings.langsmith)
+
+
+def kept_as(rows: Rows) -> str | None:
+    """How a resume finds the rows again; None for an iterable's, which are stored."""
+    if rows == "-":
+        return STDIN
+    if isinstance(rows, str) and rows.startswith("langsmith:"):
+        return rows
+    return str(Path(rows).absolute()) if isinstance(rows, str | Path) else None
+
+
+async def read_rows(rows: Rows, dataset: Dataset, store: BatchStore) -> AsyncGenerator[Example]:
+    """The examples of a new batch; those of an iterable are stored: of a list all at once, of others as they come."""
+    examples = dataset.examples()
+    if kept_as(rows) is not None:
+        return examples
+    if isinstance(rows, Sized):
+        await spool_all(examples, store)
+        return spooled_before(store.folder)
+    return spooled(examples, store)
+
+
+def reopen_rows(
+    store: BatchStore, rows: Rows | None, inputs: Sequence[InputName], settings: Settings
+) -> tuple[Dataset | None, AsyncGenerator[Example]]:
+    """The rows of a batch to go on with; `rows` are an iterable's once more, for one that was not read to its end."""
+    source, stored = store.meta.get("source"), store.meta.get("selection")
+    selection = Selection.from_json(stored if isinstance(stored, Mapping) else {})
+    if not isinstance(source, str):
+        if rows is None or SPOOLED in store.meta:
+            return None, spooled_before(store.folder)
+        dataset = open_dataset(rows, selection, inputs=inputs)
+        return dataset, continued(dataset.examples(), store)
+    if source == STDIN:
+        selection = replace(selection, format=str(store.meta.get("format") or "") or selection.format)
+    found = str(store.folder / STDIN) if source == STDIN else source
+    dataset = open_dataset(found, selection, inputs=inputs, env=settings.langsmith)
+    return dataset, dataset.examples()
+
+
+async def draw_positions(dataset: Dataset, size: int, seed: int) -> frozenset[int]:
+    """The positions of `size` rows, each row as likely as any other. Raises InputError for rows read only once."""
+    if not dataset.replayable:
+        raise InputError(
+            f"expected rows that can be read twice, found {dataset.name}: write them to a file to plan them"
+        )
+    draw = Draw(size, seed)
+    positions: list[int] = []
+    async for example in dataset.examples():
+        place = draw.place()
+        if place is not None and place == len(positions):
+            positions.append(example.position)
+        elif place is not None:
+            positions[place] = example.position
+    return frozenset(positions)
