@@ -1,13 +1,13 @@
 """Runs the named benchmarks, or all: `python -m benchmarks [NAME ...]`, the names being those of ALL.
 
-`limits` has several scenarios; `limits.burst20` names one of them.
+`limits` and `batch` have several scenarios; `limits.burst20` names one of them.
 """
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import first_token, limits, row, search, simulator, startup, summarize
+from benchmarks import batch, cache_reuse, first_token, limits, plan, row, search, simulator, startup, summarize
 from benchmarks.measure import describe_machine
 
 ALL = {
@@ -18,8 +18,15 @@ ALL = {
     "search": search.main,
     "simulator": simulator.main,
     "limits": limits.main,
+    "batch": batch.main,
+    "cache_reuse": cache_reuse.main,
+    "plan": plan.main,
 }
-PARTS = {f"limits.{name}": scenario for name, scenario in limits.SCENARIOS.items()}
+PARTS = {
+    f"{whole}.{name}": scenario
+    for whole, scenarios in (("limits", limits.SCENARIOS), ("batch", batch.SCENARIOS))
+    for name, scenario in scenarios.items()
+}
 
 
 def main(names: list[str]) -> int:

@@ -1,82 +1,59 @@
-"""CPU time of a row in a batch, with limits, journal and store, as a multiple of the bare SDK's and of LangGraph's batch."""
+"""Batches: CPU time of a row, rows a second, a million rows, and others at the same rows; `batch.NAME` runs one."""
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from pathlib import Path
+import os
+from collections.abc import Callable
 
-import plait
+from benchmarks import batch_million, batch_peers, batch_throughput
+from benchmarks.batch_subjects import measure
 from benchmarks.endpoint import endpoint
-from benchmarks.measure import interleave, print_ratios
-from benchmarks.subjects import MESSAGES, QUESTION, bare_client, langchain_model, one_call_graph, plait_settings
-from plait.batches import BatchOptions
-from plait.models import chat_model
-from plait.process import own_process
+from benchmarks.measure import Figure, interleave, print_ratios
 
 ROWS = 1000
-CONCURRENCY = 50
+IN_FLIGHT = 50
 ROUNDS = 7
 PEER = "AsyncOpenAI, default client"
+ABATCH = "LangGraph abatch"
+PLAIN = "plait.runs.run, own process"
 BATCH = "plait.batch, journal and store"
+SUBJECTS = {
+    PEER: "sdk",
+    "AsyncOpenAI on uvloop": "sdk-uvloop",
+    ABATCH: "abatch",
+    PLAIN: "run",
+    "plait.batch, no journal": "batch-no-journal",
+    BATCH: "batch",
+}
 
-Work = Callable[[int], Awaitable[None]]
+
+def cpu() -> None:
+    """CPU milliseconds a row of one call; each subject is a process of its own, and the provider another."""
+    with endpoint() as base_url:
+
+        def measured(subject: str) -> Callable[[], float]:
+            return lambda: measure(subject, base_url, ROWS, IN_FLIGHT).cpu_s / ROWS
+
+        found = interleave({name: measured(subject) for name, subject in SUBJECTS.items()}, rounds=ROUNDS)
+    print(f"CPU per row, {ROWS} rows a round, {IN_FLIGHT} at once, {ROUNDS} rounds; ", end="")
+    print(f"targets for plait.batch: <= 1.70x, and <= 0.75x of abatch; load {os.getloadavg()[0]:.1f}")
+    print_ratios(found, PEER, unit="ms", scale=1000)
+    print()
+    print_ratios({name: found[name] for name in (ABATCH, PLAIN, BATCH)}, ABATCH, unit="ms", scale=1000)
+    overhead = Figure.of([mine - plain for mine, plain in zip(found[BATCH], found[PLAIN], strict=True)])
+    print(f"durable run overhead: {overhead.text(' ms', scale=1000)} above {PLAIN}; target: <= 1.2 ms")
+
+
+SCENARIOS: dict[str, Callable[[], None]] = {
+    "cpu": cpu,
+    "throughput": batch_throughput.main,
+    "million": batch_million.main,
+    "peers": batch_peers.main,
+}
 
 
 def main() -> None:
-    """Print CPU milliseconds a row and ratios; the provider's CPU is not in them (it is another process)."""
-    with endpoint() as base_url, tempfile.TemporaryDirectory() as home, asyncio.Runner() as runner:
-        works = runner.run(_works(base_url, Path(home)))
-        for work in works.values():
-            runner.run(_cpu_per_row(work, ROWS // 2))
-
-        def measured(work: Work) -> Callable[[], float]:
-            return lambda: runner.run(_cpu_per_row(work, ROWS))
-
-        found = interleave({name: measured(work) for name, work in works.items()}, rounds=ROUNDS)
-    print(f"CPU per row, {ROWS} rows a round, {CONCURRENCY} at once; targets: <= 1.70x, and <= 0.75x of abatch")
-    print_ratios(found, PEER, unit="ms", scale=1000)
-    print_ratios(found, "LangGraph abatch", unit="ms", scale=1000)
-
-
-async def _works(base_url: str, home: Path) -> dict[str, Work]:
-    bare, graph = bare_client(base_url), one_call_graph(langchain_model(base_url))
-    settings = replace(plait_settings(base_url), home=home, model="openai:m", max_concurrency=CONCURRENCY)
-    ours = one_call_graph(chat_model("openai:m", settings=settings))
-
-    async def sdk(rows: int) -> None:
-        waiting = iter(range(rows))
-
-        async def work() -> None:
-            for _ in waiting:
-                await bare.chat.completions.create(model="m", messages=MESSAGES)
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(CONCURRENCY):
-                group.create_task(work())
-
-    async def abatch(rows: int) -> None:
-        await graph.abatch([{"question": QUESTION}] * rows, {"max_concurrency": CONCURRENCY})
-
-    async def batch(rows: int, options: BatchOptions) -> None:
-        with own_process(settings):
-            data = [{"question": f"{QUESTION} {number}"} for number in range(rows)]
-            async for row in plait.batch(ours, data, settings=settings, options=options):
-                assert row.status == "success", row.error
-
-    return {
-        PEER: sdk,
-        "LangGraph abatch": abatch,
-        "plait.batch, no journal": lambda rows: batch(rows, BatchOptions(journal=False)),
-        BATCH: lambda rows: batch(rows, BatchOptions()),
-    }
-
-
-async def _cpu_per_row(work: Work, rows: int) -> float:
-    """Seconds of this process's CPU time a row."""
-    started = time.process_time()
-    await work(rows)
-    return (time.process_time() - started) / rows
+    """All scenarios; `python -m benchmarks batch.NAME` runs one."""
+    for name, scenario in SCENARIOS.items():
+        print(f"\n### batch.{name}: {(scenario.__doc__ or '').partition(chr(10))[0]}", flush=True)
+        scenario()

@@ -20,7 +20,9 @@ async def _rows(course: Course) -> Tally:
 
     async def call(row: int) -> float:
         started = time.monotonic()
-        await client.chat.completions.create(model="m", messages=[{"role": "user", "content": course.question(row)}])
+        for part in range(course.calls):
+            asked = course.question(row, part)
+            await client.chat.completions.create(model="m", messages=[{"role": "user", "content": asked}])
         return time.monotonic() - started
 
     # A worker a slot is what asyncio.Semaphore(in_flight) amounts to.

@@ -24,10 +24,15 @@ class Course:
     """Words in the prompt besides the question."""
     setting: str = ""
     """For subjects that are tuned by hand."""
+    calls: int = 1
+    """Model calls of a row, one after another."""
+    folder: str = ""
+    """Where a subject may keep what it needs after a kill; what it finds there, it began itself."""
 
-    def question(self, row: int) -> str:
-        """No two rows ask the same."""
-        return " ".join([f"Tell story {row}.", *["word"] * self.words])
+    def question(self, row: int, call: int = 0) -> str:
+        """No two rows ask the same, nor two calls of a row."""
+        part = [f"Part {call}."] if call else []
+        return " ".join([f"Tell story {row}.", *part, *["word"] * self.words])
 
 
 @dataclass(slots=True)

@@ -58,13 +58,14 @@ class Pace:
 
     def note(self, tokens: int) -> None:
         """A row ended, having used so many tokens."""
-        self._rows.append((self._now(), tokens))
+        now = self._now()
+        self._rows.append((now, tokens))
+        self._forget(now)
 
     def rates(self) -> tuple[float, float]:
         """Rows and tokens per second."""
         now = self._now()
-        while self._rows and now - self._rows[0][0] > _WINDOW_S:
-            self._rows.popleft()
+        self._forget(now)
         span_s = min(_WINDOW_S, now - self._began)
         if span_s <= 0:
             return 0.0, 0.0
@@ -73,6 +74,10 @@ class Pace:
     @property
     def elapsed_s(self) -> float:
         return self._now() - self._began
+
+    def _forget(self, now: float) -> None:
+        while self._rows and now - self._rows[0][0] > _WINDOW_S:
+            self._rows.popleft()
 
 
 class Failures:
