@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from plait.batches.openings import NewBatch, OldBatch, OpenBatch, open_new, open_old
 from plait.batches.progress import Progress
 from plait.batches.sessions import Session
-from plait.process import freeze_heap
+from plait.process import collect_less
 from plait.store.rows import RowRecord
 
 
@@ -55,7 +55,7 @@ class Batch:
         async with AsyncExitStack() as stack:
             wanted = self._wanted
             self._open = await (open_new(wanted, stack) if isinstance(wanted, NewBatch) else open_old(wanted, stack))
-            freeze_heap()
+            collect_less()
             async with Session(self._open) as session:
                 self._session = session
                 results = session.results()

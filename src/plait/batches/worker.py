@@ -23,12 +23,12 @@ from plait.batches.throttles import Throttle
 from plait.datasets.examples import Example
 from plait.journal import Journal
 from plait.prices import load_prices
-from plait.process import freeze_heap, own_process, run_loop
+from plait.process import collect_less, own_process, run_loop
 from plait.store.rows import RowRecord
 from plait.store.schema import prepare_journal
 from plait.store.writers import Writer
 
-_AHEAD = 8
+_AHEAD = 64
 """Rows asked for at once, and again when half of them are begun."""
 _STATE_S = 0.25
 
@@ -55,7 +55,7 @@ async def _work(talk: socket.socket) -> None:
     with own_process(orders.settings):
         async with AsyncExitStack() as stack:
             worker = await _opened(orders, channel, stack)
-            freeze_heap()
+            collect_less()
             await worker.run()
     channel.send(worker.state())
     await channel.flushed()

@@ -52,6 +52,7 @@ class WorkerExecution:
         self._stopping: NoMore | None = None
         self._coming: asyncio.Future[Example | None] | None = None
         self._reading = asyncio.Lock()
+        self._storing: set[asyncio.Task[None]] = set()
         self._done: asyncio.Queue[RowRecord | None] = asyncio.Queue(UNREAD)
 
     @property
@@ -79,14 +80,17 @@ class WorkerExecution:
                 yield record
             await driving
         finally:
-            driving.cancel()
-            await asyncio.gather(driving, return_exceptions=True)
+            for task in (driving, *self._storing):
+                task.cancel()
+            await asyncio.gather(driving, *self._storing, return_exceptions=True)
 
     async def _drive(self, examples: AsyncIterator[Example]) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(self._count):
                     group.create_task(self._employ(examples, _share_of(self._orders.settings, number, self._count)))
+            while self._storing:
+                await asyncio.wait(self._storing)
         except ExceptionGroup as failures:
             await self._done.put(None)
             raise failures.exceptions[0] from None
@@ -116,13 +120,15 @@ class WorkerExecution:
                     worker.wanted = rows
                     await self._lease(worker, examples)
                 case Ended(record):
-                    await self._take(worker, record)
+                    self._take(worker, record)
                 case Halted():
                     self.stop(message.cause())
                 case State():
                     worker.state = message
                     self._share()
             self._see_whether_done()
+            while len(self._storing) > UNREAD:
+                await asyncio.wait(self._storing, return_when=asyncio.FIRST_COMPLETED)
 
     async def _lease(self, worker: _Worker, examples: AsyncIterator[Example]) -> None:
         """Give a worker rows; none while others may still give theirs back."""
@@ -153,9 +159,12 @@ class WorkerExecution:
                 raise
             return None
 
-    async def _take(self, worker: _Worker, record: RowRecord) -> None:
+    def _take(self, worker: _Worker, record: RowRecord) -> None:
+        """Store a result; the next one is not kept waiting for it."""
         if worker.rows.pop(record.position, None) is not None:
-            await self._store(record)
+            storing = asyncio.create_task(self._store(record), name=f"plait row {record.id}")
+            self._storing.add(storing)
+            storing.add_done_callback(self._storing.discard)
 
     async def _store(self, record: RowRecord) -> None:
         try:

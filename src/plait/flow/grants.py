@@ -156,9 +156,11 @@ def _share(most: int, wanted: int, mine: Holder, others: Sequence[Holder]) -> in
     starving = [holder for holder in hungry if holder.waiting and not max(holder.slots, holder.in_flight)]
     if len(hungry) >= most and any(holder.had_at < mine.had_at for holder in starving):
         return 0  # fewer slots than holders: they take turns
-    part = _part(most, wanted, [holder.in_flight + holder.waiting for holder in others])
-    # Only what is needed now and a little for what comes.
-    return max(0, min(free, part, wanted + 2))
+    needs = [holder.in_flight + holder.waiting for holder in others]
+    part = _part(most, wanted, needs)
+    # What is needed now and a little for what comes; more where there is plenty, so that a burst need not ask again.
+    spare = max(0, most - wanted - sum(needs)) // (2 * len(others) + 2)
+    return max(0, min(free, part, wanted + max(2, spare)))
 
 
 def _part(capacity: int, mine: int, theirs: Sequence[int]) -> int:
