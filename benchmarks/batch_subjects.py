@@ -117,14 +117,14 @@ async def plain_runs(base_url: str, rows: int, in_flight: int) -> Spent:
     from benchmarks.subjects import one_call_graph
     from plait import runs
     from plait.models import chat_model
-    from plait.process import freeze_heap, own_process
+    from plait.process import collect_less, own_process
     from plait.settings import from_env
 
     with tempfile.TemporaryDirectory() as home:
         settings = from_env(_environment(base_url, home, in_flight))
         with own_process(settings):
             graph = one_call_graph(chat_model("openai:m", settings=settings))
-            freeze_heap()
+            collect_less()
 
             async def call(row: int) -> None:
                 await runs.run(graph, {"question": question(row)}, settings=settings)

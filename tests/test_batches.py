@@ -32,16 +32,20 @@ from plait.store.readers import BatchReader
 from plait.store.rows import RowRecord
 
 
-class State(TypedDict, total=False):
+class State(TypedDict):
     question: str
     answers: Annotated[list[str], operator.add]
+
+
+class Answers(TypedDict, total=False):
+    answers: list[str]
 
 
 class Part(TypedDict):
     prompt: str
 
 
-async def ask(state: Part) -> State:
+async def ask(state: Part) -> Answers:
     message = await plait.chat_model(temperature=0).ainvoke(state["prompt"])
     return {"answers": [message.text]}
 
@@ -50,7 +54,7 @@ def fan_out(state: State) -> list[Send]:
     return [Send("ask", {"prompt": f"{state['question']} {number}"}) for number in range(3)]
 
 
-async def conclude(state: State) -> State:
+async def conclude(state: State) -> Answers:
     message = await plait.chat_model(temperature=0).ainvoke("sum up " + " ".join(sorted(state["answers"])))
     return {"answers": [message.text]}
 
@@ -65,7 +69,7 @@ def four_calls() -> Graph:
 
 
 def one_call() -> Graph:
-    async def only(state: State) -> State:
+    async def only(state: State) -> Answers:
         return {"answers": [(await plait.chat_model().ainvoke(state["question"])).text]}
 
     builder = StateGraph(State)
@@ -190,7 +194,7 @@ async def test_without_a_model_a_batch_refuses(provider: Simulator, tmp_path: Pa
 async def test_rows_in_flight_follow_the_gate(provider: Simulator, home: Settings) -> None:
     begun, most, ended = 0, 0, 0
 
-    async def only(state: State) -> State:
+    async def only(state: State) -> Answers:
         nonlocal begun, most
         begun += 1
         most = max(most, begun - ended)
@@ -311,7 +315,7 @@ async def test_a_failed_row_is_repeated_with_its_answers(provider: Simulator, ho
 async def test_an_answer_that_its_node_cannot_read_is_asked_for_again(provider: Simulator, home: Settings) -> None:
     provider.answer = lambda body: "good" if provider.counters.received >= 4 else "bad"
 
-    async def strict(state: State) -> State:
+    async def strict(state: State) -> Answers:
         text = (await plait.chat_model().ainvoke(state["question"])).text
         if text == "bad":
             raise ValueError("unreadable")
@@ -351,7 +355,7 @@ async def test_without_a_journal_a_resume_pays_again(provider: Simulator, home: 
 
 
 async def test_an_interrupt_is_a_result_of_its_own(home: Settings) -> None:
-    def stop(state: State) -> State:
+    def stop(state: State) -> Answers:
         interrupt({"approve": state["question"]})
         return {}
 
@@ -436,7 +440,7 @@ async def test_a_mistake_in_the_rows_is_found_before_a_folder_is_made(home: Sett
 
 
 async def test_a_run_inside_a_row_has_its_settings_and_its_journal(provider: Simulator, home: Settings) -> None:
-    async def outer(state: State) -> State:
+    async def outer(state: State) -> Answers:
         inner = await plait.run(one_call(), {"question": state["question"] + "!"})
         await plait.chat_model().ainvoke("and then " + inner.outputs["answers"][0])
         return {"answers": inner.outputs["answers"]}

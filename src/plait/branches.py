@@ -60,11 +60,14 @@ class BranchPaths:
         return "/".join([*found, _segment(metadata)])
 
 
+_YES = property(lambda _: True)
+
+
 class NodeWatch(BaseCallbackHandler):
     """Notes every node that begins, for processes in which graphs do not tell by themselves (`bound_all_graphs`)."""
 
     run_inline = True
-    ignore_llm = ignore_chat_model = ignore_retriever = ignore_agent = ignore_retry = ignore_custom_event = True
+    ignore_llm = ignore_chat_model = ignore_retriever = ignore_agent = ignore_retry = ignore_custom_event = _YES
 
     def __init__(self, paths: BranchPaths) -> None:
         self._paths = paths

@@ -51,7 +51,8 @@ def _named(value: object) -> object:
     """A dataclass or a named tuple as a mapping; anything else as it is."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    return value._asdict() if isinstance(value, tuple) and hasattr(value, "_asdict") else value
+    as_dict = getattr(value, "_asdict", None) if isinstance(value, tuple) else None
+    return value if as_dict is None else as_dict()
 
 
 def _model(value: BaseModel, depth: int) -> Json:
