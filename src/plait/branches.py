@@ -67,7 +67,8 @@ class NodeWatch(BaseCallbackHandler):
     """Notes every node that begins, for processes in which graphs do not tell by themselves (`bound_all_graphs`)."""
 
     run_inline = True
-    ignore_llm = ignore_chat_model = ignore_retriever = ignore_agent = ignore_retry = ignore_custom_event = _YES
+    ignore_llm = ignore_chat_model = ignore_retriever = _YES  # pyright: ignore[reportIncompatibleMethodOverride]
+    ignore_agent = ignore_retry = ignore_custom_event = _YES  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __init__(self, paths: BranchPaths) -> None:
         self._paths = paths
