@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypedDict
 
@@ -15,6 +17,9 @@ from langgraph.types import Send, interrupt
 
 import plait
 from plait.batches import Batch, BatchOptions
+from plait.batches.spending import Spending
+from plait.batches.spools import SPOOLED, spooled, spooled_before
+from plait.datasets.examples import Example
 from plait.errors import (
     BatchBusy,
     BatchChanged,
@@ -22,12 +27,18 @@ from plait.errors import (
     BudgetReached,
     CallRefused,
     EndpointUnreachable,
+    InputError,
     QuotaReached,
     SettingsError,
+    StoreError,
 )
+from plait.flow.usage import Tokens
+from plait.prices import load_prices
 from plait.runs import Graph
 from plait.settings import Settings, from_env
 from plait.simulator import Behaviour, Body, Simulator
+from plait.store.batches import BatchStore
+from plait.store.folders import remove_batch
 from plait.store.readers import BatchReader
 from plait.store.rows import RowRecord
 
@@ -76,6 +87,22 @@ def one_call() -> Graph:
     builder.add_node("only", only)
     builder.add_edge(START, "only")
     return builder.compile(name="one")
+
+
+class Noted(TypedDict, total=False):
+    question: str
+    note: object
+    said: str
+
+
+def echo() -> Graph:
+    def only(state: Noted) -> Noted:
+        return {"said": f"{type(state['note']).__name__} {state['note']}"}
+
+    builder = StateGraph(Noted)
+    builder.add_node("only", only)
+    builder.add_edge(START, "only")
+    return builder.compile(name="echo")
 
 
 @pytest.fixture
@@ -148,7 +175,7 @@ async def test_a_failed_row_touches_no_other(provider: Simulator, home: Settings
     assert [record.position for record in failed] == [3]
     assert failed[0].error is not None
     assert "no" in failed[0].error.message
-    assert failed[0].error.node == ""
+    assert failed[0].error.branch == ""
     assert len(records) == 6
 
 
@@ -186,9 +213,9 @@ async def test_a_spent_quota_is_parked_with_its_time(provider: Simulator, home: 
 
 async def test_without_a_model_a_batch_refuses(provider: Simulator, tmp_path: Path) -> None:
     nameless = from_env({"OPENAI_BASE_URL": provider.base_url}).override(home=tmp_path)
-    with pytest.raises(BatchPaused, match="expected a model") as paused:
+    with pytest.raises(SettingsError, match="expected a model"):
         await run(plait.batch(one_call(), rows(3), settings=nameless))
-    assert isinstance(paused.value.__cause__, SettingsError)
+    assert not await asyncio.to_thread(lambda: list((tmp_path / "batches").iterdir()))
 
 
 async def test_rows_in_flight_follow_the_gate(provider: Simulator, home: Settings) -> None:
@@ -327,7 +354,7 @@ async def test_an_answer_that_its_node_cannot_read_is_asked_for_again(provider: 
     graph = builder.compile()
     (once,) = await run(plait.batch(graph, rows(1), settings=home))
     assert once.error is not None
-    assert (once.error.type, once.error.node) == ("ValueError", "strict")
+    assert (once.error.type, once.error.branch) == ("ValueError", "strict@1")
     (again,) = await run(plait.batch(graph, rows(1), settings=home, options=BatchOptions(row_attempts=3)))
     assert again.status == "success"
     assert again.attempts == 3
@@ -458,3 +485,137 @@ async def test_a_run_inside_a_row_has_its_settings_and_its_journal(provider: Sim
     assert {record.status for record in records} == {"success"}
     assert provider.counters.accepted == 4
     assert {str(body["model"]) for body in (request.body for request in provider.requests)} == {"gpt-4.1-mini"}
+
+
+async def test_nobody_pays_for_results_that_nobody_takes(provider: Simulator, home: Settings) -> None:
+    batch = plait.batch(one_call(), rows(600), settings=home)
+    await anext(aiter(batch))
+    seen = -1
+    while seen != provider.counters.received:
+        seen = provider.counters.received
+        await asyncio.sleep(0.3)
+    await batch.aclose()
+    assert seen < 250
+
+
+async def test_a_generators_row_with_a_lone_surrogate_is_kept_and_run(provider: Simulator, home: Settings) -> None:
+    def generated() -> Iterator[dict[str, object]]:
+        yield {"question": "one", "note": "\ud800"}
+        yield {"question": "two", "note": "plain"}
+
+    batch = plait.batch(echo(), generated(), settings=home)
+    assert {record.status for record in await run(batch)} == {"success"}
+    examples = [example async for example in spooled_before(home.home / "batches" / batch.id)]
+    assert [example.inputs["note"] for example in examples] == ["\ud800", "plain"]
+
+
+async def test_a_row_that_cannot_be_stored_ends_the_rows_with_an_error(tmp_path: Path) -> None:
+    async def examples() -> AsyncIterator[Example]:
+        for number in range(2):
+            yield Example(number, f"r{number}", {"question": "?"})
+
+    store = await BatchStore.create(tmp_path / "one", {})
+    refuse = (
+        "CREATE TRIGGER refused BEFORE INSERT ON examples WHEN NEW.position = 1 BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    try:
+        await store.writer.do(lambda connection: connection.execute(refuse).rowcount)
+        with pytest.raises(StoreError, match="cannot be stored"):
+            assert [example.id async for example in spooled(examples(), store)]
+        assert SPOOLED not in store.meta
+    finally:
+        await store.close()
+
+
+async def test_a_generators_rows_run_with_what_a_resume_reads(home: Settings) -> None:
+    day = datetime(2026, 1, 2, tzinfo=UTC)
+    batch = plait.batch(
+        echo(), iter([{"question": "one", "note": day}, {"question": "two", "note": b"x"}]), settings=home
+    )
+    records = sorted(await run(batch), key=lambda record: record.position)
+    examples = [example async for example in spooled_before(home.home / "batches" / batch.id)]
+    said = [f"{type(example.inputs['note']).__name__} {example.inputs['note']}" for example in examples]
+    assert [record.outputs for record in records] == [
+        {"question": example.inputs["question"], "note": example.inputs["note"], "said": words}
+        for example, words in zip(examples, said, strict=True)
+    ]
+
+
+def test_a_budget_in_dollars_is_refused_once_a_model_without_a_price_was_paid() -> None:
+    spending = Spending(load_prices(), budget_usd=100.0, spent={"nobody-knows-me": Tokens(10, 0, 10)})
+    with pytest.raises(BudgetReached, match="nobody-knows-me"):
+        spending.admit("gpt-4.1-mini", Tokens(1, 0, 1))
+    # One that cost nothing needs no price.
+    free = Spending(load_prices(), budget_usd=100.0, spent={"": Tokens()})
+    assert free.admit("gpt-4.1-mini", Tokens(1, 0, 1))
+
+
+async def test_a_budget_without_a_journal_counts_earlier_sessions(provider: Simulator, home: Settings) -> None:
+    options = BatchOptions(budget_tokens=500, journal=False)
+    batch = plait.batch(one_call(), rows(300), settings=home, options=options)
+    for going_on in (batch, plait.resume(batch_id=None, workflow=one_call(), settings=home)):
+        with pytest.raises(BatchPaused, match="500 tokens"):
+            await run(going_on)
+    assert 100 < provider.counters.prompt_tokens + provider.counters.completion_tokens <= 500
+
+
+async def test_an_output_that_has_no_text_fails_its_row_alone(home: Settings) -> None:
+    class Mute:
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    def only(state: Noted) -> Noted:
+        return {"note": Mute() if state["question"] == "q1" else "fine"}
+
+    builder = StateGraph(Noted)
+    builder.add_node("only", only)
+    builder.add_edge(START, "only")
+    records = await run(plait.batch(builder.compile(name="mute"), rows(3), settings=home))
+    failed = [record for record in records if record.status == "error"]
+    assert questions(records) == [0, 1, 2]
+    assert [(record.position, record.outputs) for record in failed] == [(1, None)]
+    assert failed[0].error is not None
+    assert failed[0].error.type == "ValueError"
+
+
+async def test_no_key_is_stored_in_a_rows_error_or_in_the_cause_of_a_pause(provider: Simulator, home: Settings) -> None:
+    key, foreign = "the-key-of-langsmith", "sk-foreign-0123456789abcdef"
+    keyed = replace(home, langsmith={"LANGSMITH_API_KEY": key})
+    words = {"message": f"{key} and {foreign} are wrong"}
+    stored = []
+    for status in (400, 401):
+        provider.behave = lambda body, index, status=status: Behaviour(status=status, error=words)
+        batch = plait.batch(one_call(), rows(1), settings=keyed)
+        with suppress(BatchPaused):
+            await run(batch)
+        folder = home.home / "batches" / batch.id
+        stored.append(b"".join([file.read_bytes() for file in folder.glob("*.db*")]))
+    for content in stored:
+        assert b"*** and *** are wrong" in content
+        assert key.encode() not in content
+        assert foreign.encode() not in content
+
+
+async def test_the_whole_id_of_a_reused_batch_is_stored_and_may_be_gone_at_a_resume(
+    provider: Simulator, home: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = plait.batch(one_call(), rows(1), settings=home)
+    await run(first)
+    second = plait.batch(four_calls(), rows(4), settings=home, options=BatchOptions(reuse="one-"))
+    async for _ in second:
+        second.drain()
+        break
+    await second.aclose()
+    stored = (await read(home, second)).meta["options"]
+    assert isinstance(stored, dict)
+    assert stored["reuse"] == first.id
+    await asyncio.to_thread(remove_batch, home.home / "batches" / first.id)
+    await run(plait.resume(second.id, workflow=four_calls(), settings=home))
+    assert (await read(home, second)).counts == {"success": 4}
+    assert "goes on without" in caplog.text
+
+
+async def test_workers_for_a_graph_are_refused_before_a_folder_is_made(home: Settings) -> None:
+    with pytest.raises(InputError, match="found a graph"):
+        await run(plait.batch(one_call(), rows(2), settings=home, options=BatchOptions(workers=2)))
+    assert not (home.home / "batches").exists()

@@ -209,6 +209,24 @@ def test_errors_only_runs_the_failed_rows_of_the_newest_batch_that_has_some(tmp_
     assert [row["error"] for row in lines_of((app / "o.jsonl").read_text())] == [None] * 5
 
 
+def test_a_resume_may_name_its_own_out_again_and_keeps_what_it_is_given(tmp_path: Path) -> None:
+    app = app_with(tmp_path, TEXTS)
+    assert plait("batch", "count", "texts.jsonl", "--id", "id", cwd=app).code == 1
+    (app / "mine.jsonl").write_text("mine\n")
+    taken = plait("resume", "--errors-only", "--out", "mine.jsonl", cwd=app)
+    assert taken.code == 2
+    assert "mine.jsonl exists" in taken.err
+    for words in (["--out", "o.jsonl"], ["--out", "./o.jsonl"], []):
+        again = plait("resume", str(only_batch()["id"]), *words, "--errors-only", cwd=app)
+        assert (again.code, again.out) == (1, ""), again.err
+        assert "wrote " in again.err
+    (app / "count.py").write_text((app / "count.py").read_text().replace('"bad"', '"worse"'))
+    changed = plait("resume", str(only_batch()["id"]), "--errors-only", "--out", "o.jsonl", cwd=app)
+    assert changed.code == 2
+    assert "found changes" in changed.err
+    assert (app / "mine.jsonl").read_text() == "mine\n"
+
+
 def test_resume_of_what_is_not_there_says_what_is(tmp_path: Path) -> None:
     nothing = plait("resume")
     assert (nothing.code, nothing.err) == (

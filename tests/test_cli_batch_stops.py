@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from plait.simulator import Profile, Simulator, running
+import pytest
+
+from plait.simulator import Clock, Profile, Simulator, running
 from tests.batch_apps import app_with, lines_of, only_batch
 from tests.command import PATIENCE_S, endpoint_env, on_terminal, plait, started
 
@@ -124,6 +127,46 @@ def test_wait_stays_for_a_days_quota_to_reset_and_ctrl_c_ends_the_waiting(tmp_pa
         assert "plait: stopped; 40 rows pending and nothing is lost: plait resume " in err.decode()
         assert len(lines_of((tmp_path / "o.jsonl").read_text())) == 20
         assert "resets" in plait("show", str(only_batch()["id"])).out
+
+
+def begun_again_until_the_quota(
+    app: Path, provider: Simulator, day: Clock
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """`plait resume --errors-only --force --wait` over rows that fail no more, of which two are asked for a day."""
+    (app / "ask.py").write_text((app / "ask.py").read_text().replace('"bad"', '"worse"'))
+    day.advance(86_400 - day.wall() % 86_400 - 1)
+    provider.change(rpd=2)
+    words = ["resume", "--errors-only", "--force", "--wait", "--max-wait", "0", "--max-concurrency", "2"]
+    return started(*words, cwd=app, env=endpoint_env(provider))
+
+
+def test_errors_only_does_not_wait_where_rows_it_leaves_out_are_pending(tmp_path: Path) -> None:
+    app, day = app_with(tmp_path, ["bad"] * 5 + ["good"] * ROWS), Clock(frozen=True)
+    with running(clock=day) as provider:
+        words = [*WORDS, "--max-errors", "4"]
+        assert plait(*words, cwd=app, env=endpoint_env(provider)).code == 5
+        before = provider.counters.accepted
+        assert before < ROWS
+        with begun_again_until_the_quota(app, provider, day) as command:
+            _, err = command.communicate(timeout=PATIENCE_S)
+        assert command.returncode == 4, err.decode()
+        assert "--wait does not go on here: rows that --errors-only leaves out are pending, too" in err.decode()
+        assert provider.counters.accepted <= before + 2
+
+
+def test_a_batch_that_pauses_gives_every_result_to_a_reader_however_slow(tmp_path: Path) -> None:
+    app = app_with(tmp_path, [f"{number} {'long ' * 1000}" for number in range(100)] + ["bad"] + ["more"] * 2000)
+    words = ["batch", "count", "texts.jsonl", "--id", "id", "--max-errors", "0"]
+    with started(*words, cwd=app) as command:
+        while not list(Path(os.environ["PLAIT_HOME"]).glob("batches/*/batch.db")) or only_batch()["status"] != "paused":
+            assert command.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            command.wait(3)  # it stays for the reader
+        out, err = command.communicate(timeout=PATIENCE_S)
+    assert command.returncode == 5, err.decode()
+    assert len(out) > 300_000
+    batch = only_batch()
+    assert len(lines_of(out.decode())) == int(str(batch["done"])) + int(str(batch["failed"]))
 
 
 def test_where_results_cannot_be_written_the_way_on_is_told(tmp_path: Path) -> None:

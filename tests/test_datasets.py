@@ -384,3 +384,14 @@ async def test_check_shows_columns_and_format_before_anything_is_read(tmp_path: 
     dataset: Dataset = open_dataset(write_csv(tmp_path / "a.csv"), inputs=TOPIC)
     await dataset.check()
     assert (dataset.columns, dataset.format) == (("topic", "lang"), "csv")
+
+
+async def test_rows_without_any_input_are_refused(tmp_path: Path) -> None:
+    class Optional(NamedTuple):
+        name: str
+        required: bool = False
+
+    data = tmp_path / "rows.csv"
+    data.write_text("id,text,lang\n1,hello,en\n")
+    with pytest.raises(InputError, match=r"no column is an input \(question, answers\).*--map"):
+        await open_dataset(data, inputs=[Optional("question"), Optional("answers")]).check()

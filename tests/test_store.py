@@ -11,12 +11,21 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from plait.errors import BatchBusy, BatchNotFound, StoreError
 from plait.store.batches import BatchStore, FolderLock, is_running
-from plait.store.folders import batches_folder, find_batch, list_batches, new_batch_id, prune, remove_batch
+from plait.store.folders import (
+    batches_folder,
+    find_batch,
+    list_batches,
+    new_batch_folder,
+    new_batch_id,
+    prune,
+    remove_batch,
+)
 from plait.store.readers import BatchReader, ModelTotals
 from plait.store.rows import RowError, RowRecord
 from plait.store.schema import VERSION, prepare_journal
@@ -244,10 +253,20 @@ def test_a_batch_is_found_by_its_id_a_unique_beginning_or_as_the_newest_unfinish
 
 def test_a_batch_id_is_readable_and_safe_as_a_folder_name() -> None:
     at = datetime(2026, 11, 21, 10, 4)
-    assert new_batch_id("greet", at)[:-2] == "greet-1121-1004-"
-    assert new_batch_id("../My Graph.v2!", at)[:-2] == "my-graph-v2-1121-1004-"
+    assert new_batch_id("greet", at)[:-3] == "greet-1121-1004-"
+    assert new_batch_id("../My Graph.v2!", at)[:-3] == "my-graph-v2-1121-1004-"
     assert new_batch_id("日本", at).startswith("batch-")
     assert len({new_batch_id("greet", at) for _ in range(50)}) > 25
+
+
+def test_an_id_that_is_taken_is_drawn_again(tmp_path: Path) -> None:
+    at = datetime(2026, 11, 21, 10, 4)
+    taken = new_batch_folder(tmp_path, "greet", at, Random(1).choice)
+    assert taken.parent == batches_folder(tmp_path)
+    taken.mkdir(parents=True)
+    free = new_batch_folder(tmp_path, "greet", at, Random(1).choice)
+    assert free.parent == taken.parent
+    assert not free.exists()
 
 
 def test_pruning_removes_what_was_not_written_to_for_long_and_nothing_else(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -286,3 +287,26 @@ def test_a_dropped_writer_commits_and_ends_its_thread(tmp_path: Path) -> None:
     thread.join(timeout=30)
     assert not thread.is_alive()
     assert len(stored(tmp_path / "dropped.db")) == 2
+
+
+def test_a_writer_that_is_woken_for_nothing_wakes_again(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "rows.db", prepare=prepare)
+    side, waited = writer._side, threading.Event()
+    writer.add_blocking(INSERT, (1, "before"))
+
+    def until(reached: Callable[[], bool]) -> None:
+        while not reached():
+            waited.wait(0.001)
+
+    # As by somebody who found the writer asleep, but whose record was in an earlier group already.
+    until(lambda: side._sleeping)
+    side._sleeping = False
+    side._wake_up.put(None)
+    until(side._wake_up.empty)
+    stored_now = threading.Event()
+    try:
+        writer.add(INSERT, (2, "after"), lambda error: stored_now.set())
+        assert stored_now.wait(5)
+    finally:
+        side._wake_up.put(None)
+        writer.close()

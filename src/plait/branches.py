@@ -36,6 +36,8 @@ class BranchPaths:
 
     def __init__(self) -> None:
         self._segments: dict[str, str] = {}
+        self._asked: dict[str, str] = {}
+        """By LangGraph's task id, the paths of the nodes that made calls."""
 
     def note(self, metadata: Mapping[str, Any] | None = None) -> None:
         """Remember the node around this code, or the one whose metadata this is."""
@@ -52,12 +54,19 @@ class BranchPaths:
         namespace = metadata.get("langgraph_checkpoint_ns")
         if not namespace:
             return ""
-        *outer, _ = namespace.split("|")
-        found = [self._segments.get(task) or task.partition(":")[0] for task in outer]
+        # Numbers count the graphs that a node has begun, in an order that may differ the next time.
+        *outer, task = [part for part in namespace.split("|") if not part.isdigit()]
+        found = [self._segments.get(part) or part.partition(":")[0] for part in outer]
         if found and _is_called(metadata):
             # A task of the functional API begins no graph: its caller is known by its name alone.
             found[-1] = outer[-1].partition(":")[0]
-        return "/".join([*found, _segment(metadata)])
+        path = "/".join([*found, _segment(metadata)])
+        self._asked[task.partition(":")[2]] = path
+        return path
+
+    def of_task(self, task_id: str) -> str:
+        """The path of a node by LangGraph's id of it; empty where it made no call."""
+        return self._asked.get(task_id, "")
 
 
 _YES = property(lambda _: True)
@@ -97,9 +106,9 @@ def _is_called(metadata: Mapping[str, Any]) -> bool:
 def _segment(metadata: Mapping[str, Any]) -> str:
     name = f"{metadata.get('langgraph_node')}@{metadata.get('langgraph_step')}"
     path: tuple[Any, ...] = metadata.get("langgraph_path") or ()
-    if len(path) > 1 and path[0] == _SEND:
-        # A Send has its index second; a task of the functional API has the path of its caller there.
-        name += f"[{path[1] if isinstance(path[1], int) else path[2]}]"
+    if len(path) > 1 and path[0] == _SEND and isinstance(path[1], int):
+        # A task of the functional API has the path of its caller there, and a number in the order of calls.
+        name += f"[{path[1]}]"
     return name
 
 

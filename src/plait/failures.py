@@ -27,6 +27,10 @@ from plait.settings import Endpoint, Settings
 _FATAL = (BudgetReached, CallRefused, GaveUp, ModelUnavailable, QuotaReached, SettingsError, StoreError, ImportError)
 
 
+_NOTE = "During task with name '"
+"""LangGraph's, which goes on: write' and id '...'."""
+
+
 def is_fatal(error: BaseException) -> bool:
     """True when every further call would fail the same way: wrong key, unknown model, spent quota, missing package.
 
@@ -45,12 +49,13 @@ def is_outage(error: BaseException) -> bool:
     )
 
 
-def failing_node(error: BaseException) -> str:
-    """The innermost node that could make nothing of what it had; empty where it was a call that failed, or no node."""
+def failing_task(error: BaseException) -> str:
+    """LangGraph's id of the innermost node that raised it; empty where it was a call that failed, or no node."""
     links = list(_chain(error))
     if any(isinstance(getattr(link, "status_code", None), int) or _is_call_error(link) for link in links):
         return ""
-    return next((node for link in links if (node := _node_of(link))), "")
+    notes = (note for link in links for note in getattr(link, "__notes__", ()) if note.startswith(_NOTE))
+    return next((note.rpartition("' and id '")[2].rstrip("'") for note in notes), "")
 
 
 def explain(error: BaseException, settings: Settings) -> PlaitError:
@@ -90,6 +95,10 @@ def _explain_call(error: BaseException, settings: Settings) -> PlaitError | None
             )
         case "quota":
             return CallRefused(f"{where} says the quota of {key} is spent: {words}")
+    if getattr(error, "code", None) == UNREACHABLE:
+        return EndpointUnreachable(
+            f"cannot reach {where}: {words}\ncheck that it runs, and the URL that its client has"
+        )
     if isinstance(status, int):
         if status in {408, 409, 429} or status >= 500:
             return EndpointUnreachable(f"{where} still answered {status} after the last attempt: {words}")
@@ -180,8 +189,7 @@ def _words(error: BaseException) -> str:
 
 
 def _node_of(error: BaseException) -> str:
-    # LangGraph adds the note "During task with name 'write' and id '...'".
     for note in getattr(error, "__notes__", ()):
-        if note.startswith("During task with name '"):
+        if note.startswith(_NOTE):
             return str(note.split("'")[1])
     return ""

@@ -1,7 +1,7 @@
 """The paid answers of a batch, so that none is paid for twice.
 
-An answer is known by its row (the scope), the branch it was asked in, its request, and its number among equal requests
-there: equal prompts of one branch are separate draws. See docs/design/journal.md.
+An answer is known by its row (the scope), the branch it was asked in, and its request. Equal requests of one branch are
+separate draws: each takes one of the answers there are, in the order they came. See docs/design/journal.md.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -52,22 +52,27 @@ class Journal:
     async def open_row(self, row: str, branch: Callable[[], str]) -> RowJournal:
         """The journal of one row, with what was paid for it before; `branch` finds the branch of the running code."""
         scope = _number(row.encode())
-        found: dict[int, Answer] = {}
+        found: dict[int, deque[Answer]] = {}
         free: dict[int, Answer] = {}
-        begun = self._begun.pop(scope, ())
+        begun = self._begun.get(scope, ())
         if self._earlier or begun:
-            found = {line.key: line.answer for line in await self._earlier.look_up(scope, *begun)}
+            for line in await self._earlier.look_up(scope, *begun):
+                found.setdefault(line.key, deque()).append(line.answer)
         if self._reused:
             free = {line.hash: replace(line.answer, free=True) for line in await self._reused.look_up(scope)}
         return RowJournal(self._writer, scope, branch, found, free)
 
     def expect_again(self, row: str, *files: Path) -> None:
         """The row will be run again; it was begun in this process, or in those that wrote `files`."""
-        self._begun[_number(row.encode())] = files or (self._writer.file,)
+        scope, more = _number(row.encode()), files or (self._writer.file,)
+        self._begun[scope] = tuple(dict.fromkeys((*self._begun.get(scope, ()), *more)))
 
-    async def void(self, row: str, node: str) -> None:
-        """Forget the answers that a node of a row got here, because it could make nothing of them."""
-        await self._writer.do(lambda connection: _void(connection, [(row, node)]))
+    async def void(self, row: str, branch: str) -> None:
+        """Forget the answers that a branch of a row got, because its node could make nothing of them.
+
+        Answers in the files of other processes stay.
+        """
+        await self._writer.do(lambda connection: _void(connection, [(row, branch)]))
 
     def close(self) -> None:
         """Close what is read; the writer is its owner's."""
@@ -75,21 +80,21 @@ class Journal:
         self._reused.close()
 
 
-def void(files: Iterable[Path], nodes: Sequence[tuple[str, str]]) -> None:
-    """Forget what these nodes of rows were answered, in files that nobody writes now. Blocks.
+def void(files: Iterable[Path], branches: Sequence[tuple[str, str]]) -> None:
+    """Forget what these branches of rows were answered, in files that nobody writes now. Blocks.
 
     The answers stay in the files, as what was paid for.
     """
     for file in files:
-        if nodes and _holds_calls(file):
+        if branches and _holds_calls(file):
             with closing(sqlite3.connect(file, timeout=10.0)) as connection, connection:
-                _void(connection, nodes)
+                _void(connection, branches)
 
 
-def _void(connection: sqlite3.Connection, nodes: Sequence[tuple[str, str]]) -> None:
+def _void(connection: sqlite3.Connection, branches: Sequence[tuple[str, str]]) -> None:
     connection.executemany(
-        "UPDATE calls SET voided = 1 WHERE scope = ? AND instr('/' || branch, ?)",
-        [(_number(row.encode()), f"/{node}@") for row, node in nodes],
+        "UPDATE calls SET voided = 1 WHERE scope = ?1 AND (branch = ?2 OR substr(branch, 1, length(?3)) = ?3)",
+        [(_number(row.encode()), branch, f"{branch}/") for row, branch in branches],
     )
 
 
@@ -101,7 +106,7 @@ class RowJournal:
         writer: Writer,
         scope: int,
         branch: Callable[[], str],
-        found: dict[int, Answer],
+        found: dict[int, deque[Answer]],
         free: dict[int, Answer],
     ) -> None:
         self._writer = writer
@@ -109,19 +114,17 @@ class RowJournal:
         self._branch = branch
         self._found = found
         self._free = free
-        self._equal: Counter[tuple[str, bytes]] = Counter()
 
     def slot(self, call: Call) -> CallSlot:
-        """The place of a call that begins here: counts it among its equals."""
+        """The place of a call that begins here; equal calls of a branch take the answers there are, one each."""
         branch = self._branch()
-        equal = (branch, call.digest)
-        ordinal = self._equal[equal]
-        self._equal[equal] += 1
-        key = _number(branch.encode(), call.digest, ordinal.to_bytes(4), scope=self._scope)
-        answer = self._found.get(key)
-        if answer is None and call.deterministic and self._free:
-            answer = self._free.get(_number(call.digest))
-        return CallSlot(self._writer, (key, self._scope, _number(call.digest), branch), answer)
+        key, digest = _number(branch.encode(), call.digest, scope=self._scope), _number(call.digest)
+        answer = None
+        with suppress(KeyError, IndexError):  # threads may ask at once: one of them gets it
+            answer = self._found[key].popleft()
+        if answer is None and call.deterministic:
+            answer = self._free.get(digest)
+        return CallSlot(self._writer, (key, self._scope, digest, branch), answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,8 @@ class _Files:
         try:
             connection = self._connections.get(file)
             if connection is None:
+                if not _holds_calls(file):
+                    return []  # a worker that has written nothing yet
                 connection = self._connections[file] = _connect(file)
             return connection.execute(_SELECT, (scope,)).fetchall()
         except sqlite3.Error as error:

@@ -1,12 +1,29 @@
-"""Hides what a URL may hold before its host: a user's name and password."""
+"""Hides what no text that is shown or stored may hold: users and passwords of URLs, and keys."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _USERINFO = re.compile(r"(?<=://)[^/\s]+(?=@)")
+# A word after "Bearer" is a token where it is long or has a digit; "Bearer authentication" says something.
+_BEARER = re.compile(r"\b(bearer\s+)(?:(?=[\w.~+/=-]*\d)[\w.~+/=-]{6,}|[\w.~+/=-]{20,})", re.IGNORECASE)
+_TOKEN = re.compile(r"(?<![\w-])(?:g?sk[-_]|lsv2_|xai-|tvly-|AIza)[\w-]{12,}")
+_UNMISTAKABLE = 8
+"""Characters of a key that is no part of other words."""
 
 
 def masked(text: str) -> str:
     """The text, with `***` for the user and password of the URLs in it."""
     return _USERINFO.sub("***", text)
+
+
+def redacted(text: str, keys: Iterable[str] = ()) -> str:
+    """The text, with `***` for each of `keys` in it and for what looks like one: `Bearer <token>`, `sk-...`."""
+    # The longest first: one key may begin with another.
+    for key in sorted((key for key in keys if key), key=len, reverse=True):
+        if len(key) >= _UNMISTAKABLE:
+            text = text.replace(key, "***")
+        else:
+            text = re.sub(rf"(?<![\w-]){re.escape(key)}(?![\w-])", "***", text)
+    return _TOKEN.sub("***", _BEARER.sub(r"\1***", text))

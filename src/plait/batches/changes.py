@@ -45,8 +45,7 @@ def _loaded_files(folder: Path) -> list[Path]:
                 _is_installed(file.relative_to(folder)) or file.is_relative_to(_OURS)
             ):
                 files.add(file)
-    # An app in plait's own repository has plait's modules beside it.
-    return sorted(file for file in files if not file.is_relative_to(_OURS))
+    return sorted(files)
 
 
 def _is_installed(relative: Path) -> bool:

@@ -116,12 +116,15 @@ class Channel:
 
     def send(self, message: object) -> None:
         """Queue a message; nothing happens where the other end is gone."""
+        if self._writer.is_closing():
+            return
         content = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-        self._writer.write(_LENGTH.pack(len(content)) + content)
+        with suppress(RuntimeError):  # uvloop's word for a socket that was closed just now
+            self._writer.write(_LENGTH.pack(len(content)) + content)
 
     async def flushed(self) -> None:
         """Wait until the other end keeps up, or is gone."""
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, RuntimeError):
             await self._writer.drain()
 
     async def receive(self) -> object | None:

@@ -11,8 +11,8 @@ from plait.batches.throttles import Throttle
 from plait.datasets.examples import Example
 from plait.store.rows import RowRecord
 
-UNREAD = 1000
-"""Results that a slow reader may leave before rows wait for it."""
+UNREAD = 100
+"""Results that a slow reader may leave before no further row begins."""
 
 
 class Totals(NamedTuple):
@@ -60,7 +60,8 @@ class LocalExecution:
         self._keep = keep
         self._stopped = False
         self._reading: asyncio.Task[None] | None = None
-        self._done: asyncio.Queue[RowRecord | None] = asyncio.Queue(UNREAD)
+        self._done: asyncio.Queue[RowRecord | None] = asyncio.Queue()
+        self._taken = asyncio.Event()
         self._rows: set[asyncio.Task[None]] = set()
 
     @property
@@ -83,34 +84,35 @@ class LocalExecution:
         feeding = asyncio.create_task(self._feed(examples), name="plait batch")
         try:
             while (record := await self._done.get()) is not None:
+                self._taken.set()
                 yield record
             await feeding
         finally:
             feeding.cancel()
             self.cancel()
-            await asyncio.gather(feeding, *self._rows, return_exceptions=True)
+            reading = [self._reading] if self._reading is not None else []
+            await asyncio.gather(feeding, *reading, *self._rows, return_exceptions=True)
 
     async def _feed(self, examples: AsyncIterator[Example]) -> None:
         try:
             if not self._stopped:
                 self._reading = asyncio.create_task(self._read(examples), name="plait batch: read")
                 await asyncio.wait([self._reading])
-                if not self._reading.cancelled():
-                    self._reading.result()
+                if not self._reading.cancelled() and (error := self._reading.exception()) is not None:
+                    self.stop(error)  # rows in flight end all the same
             while self._rows:
                 await asyncio.wait(self._rows)
-        except asyncio.CancelledError:
-            raise  # the reader has left, and would leave no room for another word
-        except BaseException:
-            await self._done.put(None)
-            raise
         finally:
             if self._reading is not None:
                 self._reading.cancel()
+        # Not where it is cancelled: the reader has left, and would leave no room for another word.
         await self._done.put(None)
 
     async def _read(self, examples: AsyncIterator[Example]) -> None:
         async for example in examples:
+            while self._done.qsize() >= UNREAD:
+                self._taken.clear()
+                await self._taken.wait()
             if self._throttle.ready():
                 await asyncio.sleep(0)  # rows that began go first
             else:

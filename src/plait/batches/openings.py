@@ -30,7 +30,7 @@ from plait.runs import Graph, default_context
 from plait.sections import BOUNDS
 from plait.settings import Settings, from_env
 from plait.store.batches import DATABASE, BatchStore
-from plait.store.folders import batches_folder, find_batch, new_batch_id
+from plait.store.folders import find_batch, new_batch_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,17 +91,16 @@ class OpenBatch:
 
 async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
     """Begin a batch. Raises PlaitError for whatever is wrong with it; nothing is left behind then."""
+    _check_workers(new.options, named=isinstance(new.workflow, str))
     app, settings = await asyncio.to_thread(_app_and_settings, new.app, new.settings, new.workflow)
     graph, name = await _graph(new.workflow, app, stack)
     prices = await asyncio.to_thread(load_prices, settings.prices, settings.prices_file)
     workflow = prepare(graph, name, new.context, new.config, settings)
-    batch_id = new_batch_id(name, datetime.now().astimezone())
-    folder = batches_folder(settings.home) / batch_id
+    folder = await asyncio.to_thread(new_batch_folder, settings.home, name, datetime.now().astimezone())
     dataset = open_rows(new.rows, new.selection, input_fields(graph), folder, settings)
     await dataset.check()
     _check_budget(new.options, prices, settings)
-    if new.options.reuse is not None:
-        await asyncio.to_thread(find_batch, settings.home, new.options.reuse)
+    new = replace(new, options=await _with_reused_id(new.options, settings))
     only = None if new.probe is None else await draw_positions(dataset, new.probe, new.selection.seed)
     digests = await asyncio.to_thread(describe_workflow, graph, app.root if app else None)
     meta = _described(new, name, app, settings) | {"workflow_digests": digests}
@@ -175,7 +174,11 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
     dataset, examples = reopen_rows(store, old.rows, input_fields(graph), settings)
     await _check_unchanged(store, graph, app, dataset, force=old.force)
     stack.push_async_callback(examples.aclose)
-    options = old.options or BatchOptions.from_json(meta.get("options"))
+    before = BatchOptions.from_json(meta.get("options"))
+    options = old.options or before
+    _check_workers(options, named=named)
+    if options.reuse != before.reuse:  # one that was found before may be gone by now
+        options = await _with_reused_id(options, settings)
     prices = await asyncio.to_thread(load_prices, settings.prices, settings.prices_file)
     _check_budget(options, prices, settings)
     await store.put_meta({"status": "running", "cause": None, "wake_at": None, "options": options.to_json()})
@@ -256,6 +259,22 @@ def _check_budget(options: BatchOptions, prices: Prices, settings: Settings) -> 
     endpoint, _, model = (settings.model or "").partition(":")
     if model:
         Spending(prices, endpoint=endpoint, budget_usd=options.budget_usd).check_model(model)
+
+
+def _check_workers(options: BatchOptions, *, named: bool) -> None:
+    if options.workers > 1 and not named:
+        raise InputError(
+            "worker processes load the workflow by its name: expected a name in langgraph.json, found a graph; "
+            "leave workers at 1"
+        )
+
+
+async def _with_reused_id(options: BatchOptions, settings: Settings) -> BatchOptions:
+    """With the whole id of the batch to reuse: by a resume, its beginning may be that of others, too."""
+    if options.reuse is None:
+        return options
+    found = await asyncio.to_thread(find_batch, settings.home, options.reuse)
+    return replace(options, reuse=found.name)
 
 
 def _stored(meta: Mapping[str, object], key: str) -> dict[str, object]:

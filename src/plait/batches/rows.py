@@ -17,14 +17,14 @@ from plait.branches import BranchPaths, NodeWatch, current_node
 from plait.datasets.examples import Example
 from plait.errors import PlaitError, RunFailed, RunTimeout
 from plait.events import Result
-from plait.failures import failing_node, is_fatal, is_outage
+from plait.failures import failing_task, is_fatal, is_outage
 from plait.flow.gate import Gate
 from plait.flow.scopes import Scope
 from plait.flow.usage import Tokens, Usage
 from plait.inputs import check_inputs
 from plait.journal import Journal
 from plait.json_values import to_json
-from plait.masking import masked
+from plait.masking import masked, redacted
 from plait.process import is_ours
 from plait.runs import Graph, OpenRun, complete
 from plait.settings import Settings
@@ -70,6 +70,7 @@ class RowRunner:
         self._journal = journal
         self._timeout_s = timeout_s
         self._attempts = row_attempts
+        self._keys = known_keys(workflow.settings)
 
     def binding(self) -> str | None:
         """What most waiting calls wait for, in words."""
@@ -82,20 +83,22 @@ class RowRunner:
         for attempt in range(1, self._attempts + 1):
             if self._journal is not None:
                 usage = Usage()  # what earlier attempts were paid is replayed, and counted again
+            paths = BranchPaths()
             try:
-                result = await self._try(example, foot, usage)
+                result = await self._try(example, foot, usage, paths)
             except PlaitError as error:
                 if is_fatal(error) or is_outage(error):
                     raise Halt(error) from error
+                branch = paths.of_task(failing_task(error)) if isinstance(error, RunFailed) else ""
                 if attempt < self._attempts:
-                    await self._clear(example.id, error)
+                    await self._clear(example.id, branch)
                     continue
                 status = "timeout" if isinstance(error, RunTimeout) else "error"
-                return self._record(example, status, usage, began, attempt, error=error)
+                return self._record(example, status, usage, began, attempt, error=error, branch=branch)
             return self._record(example, result.status, usage, began, attempt, result=result)
         raise AssertionError("a row has at least one attempt")
 
-    async def _try(self, example: Example, foot: Foot, usage: Usage) -> Result:
+    async def _try(self, example: Example, foot: Foot, usage: Usage, paths: BranchPaths) -> Result:
         workflow = self._workflow
         scope = Scope(
             example.id,
@@ -109,7 +112,6 @@ class RowRunner:
         scope.watcher = watch = RowWatch(foot, self._spending)
         config = workflow.config
         if self._journal is not None:
-            paths = BranchPaths()
             if is_ours():
                 scope.note_graph = paths.note
             else:
@@ -121,13 +123,13 @@ class RowRunner:
         watch.run = OpenRun(workflow.name, workflow.graph, inputs, workflow.context, config, scope, now, before)
         return await complete(watch.run, timeout_s=self._timeout_s)
 
-    async def _clear(self, row: str, error: PlaitError) -> None:
+    async def _clear(self, row: str, branch: str) -> None:
         """Before another attempt: answers that a node could make nothing of would fail it again."""
         if self._journal is None:
             return
         self._journal.expect_again(row)
-        if isinstance(error, RunFailed) and (node := failing_node(error)):
-            await self._journal.void(row, node)
+        if branch:
+            await self._journal.void(row, branch)
 
     def _record(
         self,
@@ -139,19 +141,28 @@ class RowRunner:
         *,
         result: Result | None = None,
         error: PlaitError | None = None,
+        branch: str = "",
     ) -> RowRecord:
+        outputs, timings, words = to_json(None), to_json({}), ""
+        try:
+            if result is not None:
+                outputs, timings, words = to_json(result.outputs), to_json(result.timings), _interrupt_of(result)
+        except Exception as failure:  # noqa: BLE001 - whatever the text of a workflow's own value raises
+            status, error = (
+                "error",
+                RunFailed(f"its outputs cannot be written as JSON: {type(failure).__name__}: {failure}"),
+            )
+            error.__cause__ = failure
         failed = None
         if error is not None:
-            node = failing_node(error) if isinstance(error, RunFailed) else ""
-            failed = RowError(_kind(error), masked(str(error)), node)
-        elif result is not None and result.status == "interrupted":
-            failed = RowError("Interrupted", masked(f"stopped at an interrupt: {to_json(list(result.interrupts))}"))
-        timings = to_json(result.timings) if result else {}
+            failed = RowError(_kind(error), self._shown(str(error)), branch)
+        elif words:
+            failed = RowError("Interrupted", self._shown(words))
         return RowRecord(
             example.position,
             example.id,
             status,
-            to_json(result.outputs) if result else None,
+            outputs,
             failed,
             usage_of(usage, self._spending.cost_of),
             timings if isinstance(timings, dict) else {},
@@ -159,6 +170,17 @@ class RowRunner:
             attempts,
             time.time(),
         )
+
+    def _shown(self, text: str) -> str:
+        """Servers quote the keys they refuse, and what is stored is read by others."""
+        return redacted(masked(text), self._keys)
+
+
+def known_keys(settings: Settings) -> frozenset[str]:
+    """The secrets that the settings hold: keys of endpoints and of LangSmith."""
+    found = {endpoint.api_key for endpoint in settings.endpoints.values()}
+    found |= {value for name, value in settings.langsmith.items() if "KEY" in name}
+    return frozenset(key for key in found if key)
 
 
 def usage_of(usage: Usage, cost_of: Callable[[Mapping[str, Tokens]], float | None]) -> dict[str, object]:
@@ -176,6 +198,11 @@ def usage_of(usage: Usage, cost_of: Callable[[Mapping[str, Tokens]], float | Non
         "models": {model: list(tokens) for model, tokens in usage.tokens.items()},
         "model_calls": dict(usage.models),
     }
+
+
+def _interrupt_of(result: Result) -> str:
+    interrupted = result.status == "interrupted"
+    return f"stopped at an interrupt: {to_json(list(result.interrupts))}" if interrupted else ""
 
 
 def _kind(error: PlaitError) -> str:

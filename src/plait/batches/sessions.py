@@ -10,11 +10,12 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 
+from plait.batches.accounts import FAILED, failed_rows, spent_as_noted, spent_before
 from plait.batches.channels import Orders
 from plait.batches.executions import Execution, LocalExecution
 from plait.batches.openings import OpenBatch, journals
 from plait.batches.progress import Failures, Pace, Progress
-from plait.batches.rows import RowRunner
+from plait.batches.rows import RowRunner, known_keys
 from plait.batches.sources import STDIN
 from plait.batches.spending import Spending
 from plait.batches.spools import SPOOLED
@@ -23,6 +24,7 @@ from plait.batches.workers import WorkerExecution
 from plait.datasets.examples import Example
 from plait.errors import (
     BatchChanged,
+    BatchNotFound,
     BatchPaused,
     EndpointUnreachable,
     InputError,
@@ -32,16 +34,16 @@ from plait.errors import (
 )
 from plait.flow.usage import Tokens
 from plait.journal import Journal, void
+from plait.masking import masked, redacted
+from plait.process import is_ours
 from plait.store.batches import BatchStore
 from plait.store.folders import find_batch
-from plait.store.readers import BatchReader
 from plait.store.rows import RowRecord
 
 logger = logging.getLogger("plait")
 
 _OUTAGE = 20
 """Rows in a row that fail because the endpoint does not answer: it is down, and the others would fail alike."""
-_UNFINISHED = ("error", "timeout", "interrupted")
 
 
 class Session:
@@ -53,6 +55,7 @@ class Session:
         self._pace = Pace(time.monotonic)
         self._failures = Failures()
         self._replayed = 0
+        self._calls = 0
         self._unreachable = 0
         self._total: int | None = None
         self._read_all = False
@@ -86,11 +89,15 @@ class Session:
 
     def _what_was_paid(self) -> tuple[tuple[Path, ...], tuple[Path, ...], dict[str, Tokens]]:
         """The files with answers of this batch, those of the one whose answers are reused, and what this one spent."""
-        options, spent = self._opened.options, _spent(self._store)
+        options, spent = self._opened.options, spent_before(self._store)
         if not options.journal:
-            return (), (), spent
-        home = self._opened.workflow.settings.home
-        reused = journals(find_batch(home, options.reuse)) if options.reuse else []
+            return (), (), spent | spent_as_noted(self._store)
+        reused: list[Path] = []
+        if options.reuse:
+            try:
+                reused = journals(find_batch(self._opened.workflow.settings.home, options.reuse))
+            except BatchNotFound as error:
+                logger.warning("%s goes on without the answers it was to reuse: %s", self._store.id, error)
         return tuple(journals(self._store.folder)), tuple(reused), spent
 
     async def _here(self, earlier: tuple[Path, ...], reused: tuple[Path, ...]) -> LocalExecution:
@@ -112,11 +119,7 @@ class Session:
         self, earlier: tuple[Path, ...], reused: tuple[Path, ...], spent: Mapping[str, Tokens]
     ) -> WorkerExecution:
         opened = self._opened
-        if opened.app is None or not self._store.meta.get("named"):
-            raise InputError(
-                "worker processes load the workflow by its name: expected a name in langgraph.json, found a graph; "
-                "leave workers at 1"
-            )
+        assert opened.app is not None, "an opened batch that has workers was begun with a name"
         journal = self._store.folder / f"journal-{time.time_ns() // 1_000_000}.db" if opened.options.journal else None
         orders = Orders(
             workflow=opened.workflow.name,
@@ -166,7 +169,7 @@ class Session:
     def progress(self) -> Progress:
         counts = self._store.counts()
         done = counts.get("success", 0)
-        failed = sum(counts.get(status, 0) for status in _UNFINISHED)
+        failed = sum(counts.get(status, 0) for status in FAILED)
         rows_per_s, tokens_per_s = self._pace.rates()
         spent, cost = self._spending.spent, self._spending.cost_usd
         left = None if self._total is None else max(0, self._total - done - failed)
@@ -216,6 +219,7 @@ class Session:
         usage = record.usage
         self._pace.note(_count(usage, "input_tokens") + _count(usage, "output_tokens"))
         self._replayed += _count(usage, "replayed_calls")
+        self._calls += _count(usage, "calls")
         if record.status == "success":
             self._unreachable = 0
             return
@@ -230,6 +234,13 @@ class Session:
 
     async def _conclude(self) -> None:
         cause = self._execution.halted
+        options = self._opened.options
+        if not (self._calls or self._replayed or is_ours()) and (options.budget_usd or options.budget_tokens):
+            logger.warning(
+                "%s: no model call was seen, so its budget bounds nothing: clients that a graph makes itself are seen "
+                "in plait's own processes only (plait batch)",
+                self._store.id,
+            )
         counts = self._store.counts()
         ended = sum(counts.values())
         if (
@@ -242,13 +253,15 @@ class Session:
                 "the rows came from an iterable that was not read to its end, and only those that were are known: "
                 "give it once more, plait.resume(id, rows=...)"
             )
-        if self._read_all and self._total is not None and ended >= self._total and cause is None:
+        if self._read_all and self._total is not None and ended >= self._total and not isinstance(cause, InputError):
             await self._store.put_meta({"status": "finished", "finished_at": time.time(), "total": self._total})
             return
         if self._opened.probes and self._read_all and cause is None:
             await self._store.put_meta({"status": "planned", "total": self._total})
             return
-        words = str(cause) if cause else "drained" if self._drained else "stopped"
+        words = "drained" if self._drained else "stopped"
+        if cause is not None:
+            words = redacted(masked(str(cause)), known_keys(self._opened.workflow.settings))
         wake_at = cause.resets_at if isinstance(cause, QuotaReached) else None
         try:
             await self._store.put_meta({"status": "paused", "cause": words, "wake_at": wake_at})
@@ -261,12 +274,12 @@ class Session:
 
     async def _forget_failures(self) -> None:
         """Make failed rows pending; what a node could make nothing of is asked for again, unless its code is new."""
-        failed = await asyncio.to_thread(_failed_rows, self._store)
+        failed = await asyncio.to_thread(failed_rows, self._store)
         self._only = frozenset(position for position, _, _ in failed)
         if not self._opened.changed:
             nodes = [(row, node) for _, row, node in failed if node]
             await asyncio.to_thread(lambda: void(journals(self._store.folder), nodes))
-        await self._store.drop(_UNFINISHED)
+        await self._store.drop(FAILED)
 
     async def _look_aside(self) -> None:
         """What is worth knowing and takes its time: how many rows there are, what the dataset is like."""
@@ -286,22 +299,6 @@ class Session:
         await asyncio.sleep(deadline_s)
         self._execution.stop(PlaitError(f"the batch's deadline of {deadline_s:g} s is over"))
         self._execution.cancel()
-
-
-def _spent(store: BatchStore) -> dict[str, Tokens]:
-    with BatchReader(store.folder) as reader:
-        return {
-            model: Tokens(totals.input_tokens, totals.cached_tokens, totals.output_tokens)
-            for model, totals in reader.models().items()
-        }
-
-
-def _failed_rows(store: BatchStore) -> list[tuple[int, str, str]]:
-    with BatchReader(store.folder) as reader:
-        return [
-            (record.position, record.id, record.error.node if record.error else "")
-            for record in reader.rows(statuses=_UNFINISHED)
-        ]
 
 
 def _count(usage: Mapping[str, object], name: str) -> int:

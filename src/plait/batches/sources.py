@@ -74,9 +74,5 @@ async def draw_positions(dataset: Dataset, size: int, seed: int) -> frozenset[in
     draw = Draw(size, seed)
     positions: list[int] = []
     async for example in dataset.examples():
-        place = draw.place()
-        if place is not None and place == len(positions):
-            positions.append(example.position)
-        elif place is not None:
-            positions[place] = example.position
+        draw.offer(positions, example.position)
     return frozenset(positions)

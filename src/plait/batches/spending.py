@@ -49,7 +49,8 @@ class Spending:
     def admit(self, model: str, expected: Tokens) -> bool:
         """Count a call that is about to be sent, and return True.
 
-        False where calls in flight may use up what is left. Raises BudgetReached where it is too much without them.
+        False where calls in flight may use up what is left. Raises BudgetReached where it is too much without them,
+        and where a budget in dollars cannot be held because this model, or one that was paid, has no price.
         """
         self.check_model(model)
         with self._lock:
@@ -108,8 +109,15 @@ class Spending:
                     f"the budget of {self._budget_tokens:,} tokens is reached: with the next call it would be about "
                     f"{tokens:,}; raise it with --budget-tokens"
                 )
-        cost = self.cost_of(whole) or 0.0
-        if self._budget_usd is not None and cost > self._budget_usd:
+        if self._budget_usd is None:
+            return None
+        cost = self.cost_of(whole)
+        if cost is None:
+            for model, used in whole.items():
+                if used.input or used.output:
+                    self.check_model(model)
+            raise AssertionError("what has no cost has a model without a price")
+        if cost > self._budget_usd:
             return (
                 f"the budget of ${self._budget_usd:g} is reached: with the next call it would be about ${cost:.4g}; "
                 "raise it with --budget-usd"

@@ -6,13 +6,15 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from plait.datasets.examples import Example
-from plait.json_values import dumps
+from plait.errors import StoreError
+from plait.json_values import to_json
 from plait.store.batches import DATABASE, BatchStore
 from plait.store.files import open_to_read
+from plait.store.rows import json_text
 
 SPOOLED = "spooled"
 """In meta: how many rows there are, once all were read."""
@@ -26,16 +28,41 @@ _BACKLOG = 5000
 async def spooled(examples: AsyncIterator[Example], store: BatchStore, *, known: int = 0) -> AsyncGenerator[Example]:
     """The examples, each stored before it is used; their positions are counted anew, without gaps.
 
-    The first `known` of them were stored by an earlier session, and are not yielded.
+    The first `known` of them were stored by an earlier session, and are not yielded. Values that are no JSON are
+    yielded as JSON says them. Raises StoreError, at the next row or the end, where a row cannot be stored.
     """
-    position = 0
+    position, losses = 0, _Losses()
     async for example in examples:
+        losses.check()
         if position >= known:
-            counted = replace(example, position=position)
-            store.writer.add(_INSERT, (position, dumps(asdict(counted))))
-            yield counted
+            text = json_text(to_json(replace(example, position=position)))
+            store.writer.add(_INSERT, (position, text), losses.note)
+            # Not the example itself: a row runs with what a resume would read.
+            yield Example(**json.loads(text))
         position += 1
+    await store.put_meta({})  # returns once all before it is written
+    losses.check()
     await store.put_meta({SPOOLED: position})
+
+
+class _Losses:
+    """The first row that could not be stored."""
+
+    def __init__(self) -> None:
+        self._first: BaseException | None = None
+
+    def note(self, error: BaseException | None) -> None:
+        """For the writer's thread."""
+        self._first = self._first or error
+
+    def check(self) -> None:
+        if isinstance(self._first, StoreError):
+            raise StoreError(*self._first.args)
+        if self._first is not None:
+            raise StoreError(
+                f"a row of the iterable cannot be stored ({type(self._first).__name__}: {self._first}): expected "
+                "values that JSON can say, within the limits of SQLite; leave that row out, or write the rows to a file"
+            ) from self._first
 
 
 async def spool_all(examples: AsyncIterator[Example], store: BatchStore) -> None:

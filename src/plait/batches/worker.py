@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import sys
 import threading
@@ -35,8 +34,6 @@ _STATE_S = 0.25
 
 def main() -> None:
     """Talk over the socket whose descriptor is the first argument; end when the second one is closed."""
-    # Ctrl-C goes to every process of a terminal; the batch decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     talk, lifeline = (int(word) for word in sys.argv[1:3])
     threading.Thread(target=_die_with, args=(lifeline,), daemon=True).start()
     run_loop(_work(socket.socket(fileno=talk)))

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from plait.batches.channels import Channel, Elsewhere, Ended, Halted, Lease, NoMore, Orders, State, Wanted
 from plait.batches.executions import UNREAD, Totals
@@ -52,7 +53,8 @@ class WorkerExecution:
         self._stopping: NoMore | None = None
         self._coming: asyncio.Future[Example | None] | None = None
         self._reading = asyncio.Lock()
-        self._storing: set[asyncio.Task[None]] = set()
+        self._busy: set[asyncio.Task[None]] = set()
+        """Leases and results on their way."""
         self._done: asyncio.Queue[RowRecord | None] = asyncio.Queue(UNREAD)
 
     @property
@@ -80,17 +82,20 @@ class WorkerExecution:
                 yield record
             await driving
         finally:
-            for task in (driving, *self._storing):
+            tasks: list[asyncio.Future[Any]] = [driving, *self._busy]
+            if self._coming is not None:
+                tasks.append(self._coming)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(driving, *self._storing, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _drive(self, examples: AsyncIterator[Example]) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(self._count):
                     group.create_task(self._employ(examples, _share_of(self._orders.settings, number, self._count)))
-            while self._storing:
-                await asyncio.wait(self._storing)
+            while self._busy:
+                await asyncio.wait(self._busy)
         except ExceptionGroup as failures:
             await self._done.put(None)
             raise failures.exceptions[0] from None
@@ -118,7 +123,9 @@ class WorkerExecution:
             match message:
                 case Wanted(rows):
                     worker.wanted = rows
-                    await self._lease(worker, examples)
+                    leasing = asyncio.create_task(self._lease(worker, examples), name="plait batch: lease")
+                    self._busy.add(leasing)
+                    leasing.add_done_callback(self._busy.discard)
                 case Ended(record):
                     self._take(worker, record)
                 case Halted():
@@ -127,49 +134,58 @@ class WorkerExecution:
                     worker.state = message
                     self._share()
             self._see_whether_done()
-            while len(self._storing) > UNREAD:
-                await asyncio.wait(self._storing, return_when=asyncio.FIRST_COMPLETED)
+            while len(self._busy) > UNREAD:
+                await asyncio.wait(self._busy, return_when=asyncio.FIRST_COMPLETED)
 
     async def _lease(self, worker: _Worker, examples: AsyncIterator[Example]) -> None:
-        """Give a worker rows; none while others may still give theirs back."""
+        """Give a worker rows: as many as it wants, or those that are there, at least one."""
         async with self._reading:
             found: list[Example] = []
             while len(found) < worker.wanted and self._stopping is None:
-                if self._returned:
-                    found.append(self._returned.popleft())
-                    continue
-                example = None if self._exhausted else await self._next(examples)
+                example = self._returned.popleft() if self._returned else await self._next(examples, wait=not found)
                 if example is None:
-                    self._exhausted = self._stopping is None
                     break
                 found.append(example)
-            if found:
+            if worker.gone:
+                self._returned.extendleft(reversed(found))
+            elif found:
                 worker.wanted = 0
                 worker.rows.update({example.position: example for example in found})
                 worker.channel.send(Lease(tuple(found), self._begun))
                 await worker.channel.flushed()
+        self._see_whether_done()
 
-    async def _next(self, examples: AsyncIterator[Example]) -> Example | None:
-        """The next example; None at the end, and where the batch is stopped meanwhile."""
-        self._coming = asyncio.ensure_future(anext(examples, None))
-        try:
-            return await self._coming
-        except asyncio.CancelledError:
-            if self._stopping is None:
-                raise
+    async def _next(self, examples: AsyncIterator[Example], *, wait: bool) -> Example | None:
+        """The next example; None at the end, after a stop, or, unless `wait`, where it is not there yet."""
+        if self._exhausted:
             return None
+        if self._coming is None:
+            self._coming = asyncio.ensure_future(anext(examples, None))
+            await asyncio.sleep(0)  # enough for one that is there
+        if not wait and not self._coming.done():
+            return None
+        await asyncio.wait([self._coming])
+        coming, self._coming = self._coming, None
+        if coming.cancelled():
+            return None
+        if (error := coming.exception()) is not None:
+            self.stop(error)
+            return None
+        example = coming.result()
+        self._exhausted = example is None
+        return example
 
     def _take(self, worker: _Worker, record: RowRecord) -> None:
         """Store a result; the next one is not kept waiting for it."""
         if worker.rows.pop(record.position, None) is not None:
             storing = asyncio.create_task(self._store(record), name=f"plait row {record.id}")
-            self._storing.add(storing)
-            storing.add_done_callback(self._storing.discard)
+            self._busy.add(storing)
+            storing.add_done_callback(self._busy.discard)
 
     async def _store(self, record: RowRecord) -> None:
         try:
             await self._keep(record)
-        except PlaitError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the row must not pass for one that was never run
             self.stop(error)
         else:
             await self._done.put(record)
@@ -213,6 +229,7 @@ class WorkerExecution:
                 *(sys.executable, "-m", "plait.batches.worker", str(there.fileno()), str(alive)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=2,  # stdout carries results
+                start_new_session=True,  # Ctrl-C is for the batch to understand
                 pass_fds=(there.fileno(), alive),
             )
         except BaseException:
@@ -229,6 +246,7 @@ class WorkerExecution:
 
     async def _dismiss(self, worker: _Worker) -> None:
         """See a worker off; what it had leased and did not end goes to others."""
+        worker.gone = True
         os.close(worker.lifeline)
         worker.channel.close()
         try:
@@ -264,4 +282,5 @@ class _Worker:
     wanted: int = 0
     state: State = field(default_factory=State)
     dismissed: bool = False
+    gone: bool = False
     fate: str = ""

@@ -17,6 +17,7 @@ from plait.exports import check_target
 from plait.process import run_loop
 from plait.sections import BOUNDS
 from plait.settings import Settings, from_env
+from plait.store.batches import BatchStore
 from plait.store.folders import find_batch, list_batches
 from plait.store.readers import BatchReader
 
@@ -38,7 +39,7 @@ def go_on(options: Options) -> int:
     """Go on with a batch; returns the exit code. Raises PlaitError where it cannot begin."""
     folder = _folder(from_env().home, options)
     with BatchReader(folder) as reader:
-        meta = reader.meta
+        meta, ended = reader.meta, sum(reader.counts().values())
     settings = _settings(meta, options.limits)
     check_home(settings)
     target, shown = _target(meta, options)
@@ -59,12 +60,19 @@ def go_on(options: Options) -> int:
         target=target,
         shown_target=shown,
         wait=options.pauses.wait,
+        all_ended=meta.get("total") == ended,
         quiet=options.output.quiet,
         debug=options.debug,
     )
+
+    async def run() -> int:
+        if target is not None and str(target) != meta.get("out"):
+            await _keep_target(folder, target)
+        return await sitting.follow()
+
     # What nodes print must not mix with results.
     with contextlib.redirect_stdout(sys.stderr):
-        return run_loop(sitting.follow())
+        return run_loop(run())
 
 
 def _folder(home: Path, options: Options) -> Path:
@@ -90,10 +98,20 @@ def _settings(meta: Mapping[str, object], limits: Limits) -> Settings:
 
 
 def _target(meta: Mapping[str, object], options: Options) -> tuple[Path | None, str]:
-    if options.output.out is not None:
-        return check_target(options.output.out, force=options.force), str(options.output.out)
-    stored = meta.get("out")
+    given, stored = options.output.out, meta.get("out")
+    if given is not None:
+        own = isinstance(stored, str) and given.expanduser().resolve() == Path(stored)
+        return check_target(given, force=own or options.force), str(given)
     if not isinstance(stored, str):
         return None, ""
     # It holds this batch's own results of before.
     return check_target(Path(stored), force=True), stored
+
+
+async def _keep_target(folder: Path, target: Path) -> None:
+    """Make `target` the batch's own, before it runs: the next resume writes it, too, however this one ends."""
+    store = await BatchStore.open(folder)
+    try:
+        await store.put_meta({"out": str(target)})
+    finally:
+        await store.close()

@@ -18,7 +18,7 @@ from plait.cli.batch_words import error_lines, summary
 from plait.cli.durations import rows
 from plait.cli.lines import Lines
 from plait.cli.signals import Drain, leave_soon
-from plait.errors import BatchPaused, QuotaReached, StoreError
+from plait.errors import BatchPaused, PlaitError, QuotaReached, StoreError
 from plait.exports import export, json_line
 from plait.process import own_process
 from plait.settings import Settings
@@ -44,6 +44,8 @@ class Sitting:
     """As the user wrote it."""
     wait: bool = False
     """Go on by itself when a day's quota that was used up resets."""
+    all_ended: bool = False
+    """Whether every row of the batch had ended before."""
     quiet: bool = False
     debug: bool = False
     _batch: Batch | None = None
@@ -71,7 +73,7 @@ class Sitting:
         except BatchPaused as paused:
             display.close()
             cause = paused.__cause__
-            if self.wait and isinstance(cause, QuotaReached) and drain.code is None:
+            if self.wait and isinstance(cause, QuotaReached) and drain.code is None and self._can_go_on():
                 return await self._wait(paused, cause)
             return await self._paused(paused)
         except asyncio.CancelledError:
@@ -104,6 +106,11 @@ class Sitting:
                 async for record in batch:
                     if lines is not None:
                         await lines.put(json_line(record))
+        except PlaitError:
+            # What ended before is kept, so no resume would give it again.
+            if lines is not None:
+                await lines.close()
+            raise
         finally:
             self._look()
             following.cancel()
@@ -163,6 +170,15 @@ class Sitting:
             self._say_failures(self._last[1], self._last[0])
         return exits.report(paused, debug=self.debug)
 
+    def _can_go_on(self) -> bool:
+        """Whether the pending rows are those that were asked for; says so where not."""
+        wanted = self.wanted
+        # The failed rows became pending as they were begun again: nothing tells them from rows that never ran.
+        if isinstance(wanted, OldBatch) and wanted.errors_only and not self.all_ended:
+            self._tell("--wait does not go on here: rows that --errors-only leaves out are pending, too")
+            return False
+        return True
+
     async def _wait(self, paused: BatchPaused, cause: QuotaReached) -> int | None:
         drain = self._drain
         assert drain is not None
@@ -178,7 +194,8 @@ class Sitting:
             await self._write()
             exits.say(f"stopped; {self._how_to_go_on()}")
             return drain.code
-        self.wanted = OldBatch(id=paused.batch_id, options=self.options, settings=self.settings)
+        force = isinstance(self.wanted, OldBatch) and self.wanted.force
+        self.wanted = OldBatch(id=paused.batch_id, options=self.options, force=force, settings=self.settings)
         return None
 
     async def _write(self) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from random import Random
+from typing import TypeVar
 
 from plait.datasets.conditions import Condition, parse_condition
 from plait.datasets.examples import BadRow, BadRows, Example, Fault, InputName, Record, Selection
@@ -13,6 +14,8 @@ from plait.datasets.layouts import Layout, decide_layout, nearest
 from plait.errors import InputError
 
 __all__ = ["Draw", "Intake"]
+
+T = TypeVar("T")
 
 
 class Draw:
@@ -23,13 +26,15 @@ class Draw:
         self._random = Random(seed)  # noqa: S311  (reproducible on purpose)
         self._offered = 0
 
-    def place(self) -> int | None:
-        """The place in the sample that the next row takes (another row may have it), or None."""
+    def offer(self, drawn: MutableSequence[T], row: T) -> None:
+        """Put the next row into `drawn`, the sample so far, instead of another one once it is full, or leave it."""
         self._offered += 1
         if self._offered <= self._size:
-            return self._offered - 1
+            drawn.append(row)
+            return
         place = int(self._random.random() * self._offered)
-        return place if place < self._size else None
+        if place < self._size:
+            drawn[place] = row
 
 
 class Intake:

@@ -158,6 +158,10 @@ def _take(
     missing += [
         f"{name}: no such column{nearest(name, columns)}; name the column with --map {name}=COLUMN" for name in absent
     ]
+    if inputs and not (absent or mapped or any(column in columns for _, column, _ in taken)):
+        # Where a graph has only optional inputs, all rows would run without any.
+        wanted, there = _listed([entry.name for entry in inputs]), _listed(columns)
+        missing.append(f"no column is an input ({wanted}); columns: {there}; name one with --map INPUT=COLUMN")
     return tuple(taken), missing
 
 

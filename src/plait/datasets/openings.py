@@ -153,11 +153,7 @@ class Dataset:
                     break
                 if not intake.counts(row, record):
                     continue
-                place = draw.place()
-                if place is not None and place == len(places):
-                    places.append(ordinal)
-                elif place is not None:
-                    places[place] = ordinal
+                draw.offer(places, ordinal)
                 ordinal += 1
             else:
                 intake.finish()
@@ -199,11 +195,7 @@ class _Kept:
         self._places: list[Example] = []
 
     def offer(self, example: Example) -> None:
-        place = self._draw.place()
-        if place is not None and place == len(self._places):
-            self._places.append(example)
-        elif place is not None:
-            self._places[place] = example
+        self._draw.offer(self._places, example)
 
     def examples(self) -> list[Example]:
         return sorted(self._places, key=lambda example: example.position)

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from plait.errors import BlockingCall
 from plait.flow.calls import Call, Meter, recognise, without_stream_options
 from plait.flow.gate import Gate
 from plait.flow.headers import read_advice
@@ -196,6 +197,11 @@ class _Exchange:
                 await self._wait(ticket, place)
             if self.watcher and not self.admitted:
                 while not self.watcher.admit(self.call, expected):
+                    if not self.wire.can_wait:
+                        raise BlockingCall(
+                            "a synchronous model call on an event loop's own thread would have to wait for the batch's "
+                            "budget and block every other call; use `await model.ainvoke(...)`"
+                        )
                     await self.wire.sleep(_LOOK_S, self.scope)
                 self.admitted = expected
         except BaseException:

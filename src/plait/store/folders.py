@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ __all__ = [
     "batches_folder",
     "find_batch",
     "list_batches",
+    "new_batch_folder",
     "new_batch_id",
     "prune",
     "read_batch",
@@ -31,6 +32,8 @@ __all__ = [
 # No 0, 1, i, l, o: an id is read aloud and typed.
 _LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 _REMOVED = ".removed-"
+_UNFINISHED = ("paused", "running", "planned")
+_DRAWS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,20 @@ def batches_folder(home: Path) -> Path:
     return home / "batches"
 
 
-def new_batch_id(workflow: str, at: datetime) -> str:
-    """A readable id: the workflow, month and day, time, two random letters, as in greet-1121-1004-k3."""
+def new_batch_id(workflow: str, at: datetime, draw: Callable[[str], str] = secrets.choice) -> str:
+    """A readable id: the workflow, month and day, time, three random letters, as in greet-1121-1004-k3x."""
     name = re.sub(r"[^a-z0-9]+", "-", workflow.lower()).strip("-")[:24].strip("-") or "batch"
-    return f"{name}-{at:%m%d-%H%M}-{secrets.choice(_LETTERS)}{secrets.choice(_LETTERS)}"
+    return f"{name}-{at:%m%d-%H%M}-{''.join(draw(_LETTERS) for _ in range(3))}"
+
+
+def new_batch_folder(home: Path, workflow: str, at: datetime, draw: Callable[[str], str] = secrets.choice) -> Path:
+    """Where a new batch may lie: a folder that does not exist, named by an id. Blocks: files."""
+    folder = batches_folder(home) / new_batch_id(workflow, at, draw)
+    for _ in range(_DRAWS):
+        if not folder.exists():
+            break
+        folder = folder.with_name(new_batch_id(workflow, at, draw))
+    return folder
 
 
 def list_batches(home: Path) -> list[BatchInfo]:
@@ -104,10 +117,12 @@ def read_batch(folder: Path) -> BatchInfo:
 def find_batch(home: Path, id_or_prefix: str | None) -> Path:
     """The folder of the batch with this id, or whose id alone begins with it; None: the newest that is not finished.
 
+    A workflow's name finds its newest batch that is not finished, else its newest.
+
     Raises BatchNotFound, with those that come near. Blocks: files.
     """
     if id_or_prefix is None:
-        left = [batch for batch in list_batches(home) if batch.status in ("paused", "running", "planned")]
+        left = [batch for batch in list_batches(home) if batch.status in _UNFINISHED]
         if not left:
             raise BatchNotFound("there is no unfinished batch; `plait batches` lists all there are")
         return left[0].folder
@@ -117,6 +132,11 @@ def find_batch(home: Path, id_or_prefix: str | None) -> Path:
     matches = sorted(name for name in folders if id_or_prefix and name.startswith(id_or_prefix))
     if len(matches) == 1:
         return folders[matches[0]]
+    if matches and all(name[len(id_or_prefix)] == "-" for name in matches):
+        # A workflow's name: the batch that is worth going on with, or looking at.
+        named = [batch for batch in list_batches(home) if batch.id in matches]
+        left = [batch for batch in named if batch.status in _UNFINISHED]
+        return (left or named)[0].folder
     if matches:
         raise BatchNotFound(
             f"several batches begin with {id_or_prefix!r}: {', '.join(matches[:8])}; write more of the id"

@@ -18,11 +18,11 @@ INSERT = f"INSERT OR REPLACE INTO results ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, 
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why a row has no outputs. `type` is the exception's name, `node` where it was raised, if in one."""
+    """Why a row has no outputs. `type` is the exception's name, `branch` whose answers its node could not use."""
 
     type: str
     message: str
-    node: str = ""
+    branch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def encoded(row: RowRecord) -> tuple[object, ...]:
     error = None
     if row.error is not None:
         fields: dict[str, object] = {"type": row.error.type, "message": row.error.message}
-        error = json_text(fields | {"node": row.error.node} if row.error.node else fields)
+        error = json_text(fields | {"branch": row.error.branch} if row.error.branch else fields)
     return (
         row.position,
         row.id,
@@ -79,7 +79,7 @@ def decoded(columns: Sequence[object]) -> RowRecord:
         str(row_id),
         str(status),
         _parsed(outputs),
-        RowError(str(found["type"]), str(found["message"]), str(found.get("node", "")))
+        RowError(str(found["type"]), str(found["message"]), str(found.get("branch", "")))
         if isinstance(found, dict)
         else None,
         _mapping(_parsed(usage)),

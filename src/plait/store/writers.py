@@ -172,6 +172,8 @@ class _WriterThread:
         self._sleeping = True
         while not self._queue:
             self._wake_up.get()
+            # Whoever woke us took it back, maybe for a record that was written before.
+            self._sleeping = True
         self._sleeping = False
         # One who always comes alone gains nothing by waiting for company.
         if (self._company or len(self._queue) > 1) and len(self._queue) < _GROUP and self._failure is None:
