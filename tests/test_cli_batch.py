@@ -31,7 +31,6 @@ def test_results_are_json_lines_on_stdout_and_all_else_is_on_stderr(tmp_path: Pa
     assert results["r2"]["error"] == {
         "type": "ValueError",
         "message": "node 'count' raised ValueError: no such text",
-        "node": "count",
     }
     batch = only_batch()
     assert "counting\n" in ended.err
