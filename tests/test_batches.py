@@ -97,7 +97,7 @@ class Noted(TypedDict, total=False):
 
 def echo() -> Graph:
     def only(state: Noted) -> Noted:
-        return {"said": f"{type(state['note']).__name__} {state['note']}"}
+        return {"said": f"{type(state.get('note')).__name__} {state.get('note')}"}
 
     builder = StateGraph(Noted)
     builder.add_node("only", only)
@@ -565,7 +565,7 @@ async def test_an_output_that_has_no_text_fails_its_row_alone(home: Settings) ->
             raise ValueError("no words")
 
     def only(state: Noted) -> Noted:
-        return {"note": Mute() if state["question"] == "q1" else "fine"}
+        return {"note": Mute() if state.get("question") == "q1" else "fine"}
 
     builder = StateGraph(Noted)
     builder.add_node("only", only)
