@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from plait.errors import AppError, WorkflowBroken, WorkflowNotFound
 from plait.factories import build, build_sync, read_variable
-from plait.targets import import_target, imported, split_target, use_folders
+from plait.targets import import_target, imported, in_use, split_target, use_folders
 
 if TYPE_CHECKING:
     from langgraph.pregel import Pregel
@@ -199,6 +199,10 @@ def activate(app: App) -> None:
     use_folders(app.root, app.import_folders or (app.root,), last=app.bundled)
 
 
+def _is_active(app: App) -> bool:
+    return in_use(app.root, app.import_folders or (app.root,), last=app.bundled)
+
+
 def apply_env(app: App) -> None:
     """Set the app's `env` in this process; variables already set win. For plait's own processes only."""
     for name, value in app.env.items():
@@ -215,7 +219,8 @@ async def open_workflow(
     the running loop. Raises WorkflowNotFound, AppError or WorkflowBroken (caused by what user code raised).
     """
     entry = workflow(app, name)
-    activate(app)
+    if not _is_active(app):
+        await asyncio.to_thread(activate, app)
     async with AsyncExitStack() as stack:
         try:
             if imported(entry.target.rpartition(":")[0], app.root):

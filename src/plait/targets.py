@@ -80,6 +80,11 @@ def use_folders(root: Path, folders: tuple[Path, ...], *, last: bool = False) ->
         importlib.invalidate_caches()
 
 
+def in_use(root: Path, folders: tuple[Path, ...], *, last: bool = False) -> bool:
+    """Whether `use_folders` has nothing left to do; it reads files otherwise."""
+    return root in _used if last else _finder.folders == folders
+
+
 def _refuse_clash(root: Path, folders: tuple[Path, ...], other: Path, theirs: tuple[Path, ...]) -> None:
     for name, module in list(sys.modules.items()):
         if "." in name or name in sys.stdlib_module_names:
