@@ -18,7 +18,8 @@ class BatchOptions:
     timeout_s: float | None = None
     """Seconds for one row, not counting those in which all it does is wait for a permit."""
     row_attempts: int = 1
-    """How often a row that fails is run, the first time included; answers it was paid are not paid again."""
+    """How often a row that fails is run, the first time included. Answers it has are used again, but those over which a
+    node raised an error."""
     max_errors: int | None = None
     """The batch pauses when more rows than this failed."""
     budget_usd: float | None = None

@@ -43,6 +43,16 @@ class Workflow:
     gate: Gate
 
 
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """An execution of a row, the `attempts`-th; `began` is when the first one did."""
+
+    example: Example
+    usage: Usage
+    began: float
+    attempts: int
+
+
 class Halt(Exception):
     """Every further row would fail like this one, which stays pending; `cause` says why."""
 
@@ -94,8 +104,8 @@ class RowRunner:
                     await self._clear(example.id, branch)
                     continue
                 status = "timeout" if isinstance(error, RunTimeout) else "error"
-                return self._record(example, status, usage, began, attempt, error=error, branch=branch)
-            return self._record(example, result.status, usage, began, attempt, result=result)
+                return self._record(_Try(example, usage, began, attempt), status, error=error, branch=branch)
+            return self._record(_Try(example, usage, began, attempt), result.status, result=result)
         raise AssertionError("a row has at least one attempt")
 
     async def _try(self, example: Example, foot: Foot, usage: Usage, paths: BranchPaths) -> Result:
@@ -133,11 +143,8 @@ class RowRunner:
 
     def _record(
         self,
-        example: Example,
+        tried: _Try,
         status: str,
-        usage: Usage,
-        began: float,
-        attempts: int,
         *,
         result: Result | None = None,
         error: PlaitError | None = None,
@@ -159,15 +166,15 @@ class RowRunner:
         elif words:
             failed = RowError("Interrupted", self._shown(words))
         return RowRecord(
-            example.position,
-            example.id,
+            tried.example.position,
+            tried.example.id,
             status,
             outputs,
             failed,
-            usage_of(usage, self._spending.cost_of),
+            usage_of(tried.usage, self._spending.cost_of),
             timings if isinstance(timings, dict) else {},
-            time.monotonic() - began,
-            attempts,
+            time.monotonic() - tried.began,
+            tried.attempts,
             time.time(),
         )
 

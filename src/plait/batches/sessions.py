@@ -234,15 +234,8 @@ class Session:
 
     async def _conclude(self) -> None:
         cause = self._execution.halted
-        options = self._opened.options
-        if not (self._calls or self._replayed or is_ours()) and (options.budget_usd or options.budget_tokens):
-            logger.warning(
-                "%s: no model call was seen, so its budget bounds nothing: clients that a graph makes itself are seen "
-                "in plait's own processes only (plait batch)",
-                self._store.id,
-            )
-        counts = self._store.counts()
-        ended = sum(counts.values())
+        self._warn_of_unseen_calls()
+        ended = sum(self._store.counts().values())
         if (
             cause is None
             and self._read_all
@@ -271,6 +264,15 @@ class Session:
         if cause is not None:
             pending = None if self._total is None else self._total - ended
             raise BatchPaused(self._store.id, pending, cause)
+
+    def _warn_of_unseen_calls(self) -> None:
+        options = self._opened.options
+        if not (self._calls or self._replayed or is_ours()) and (options.budget_usd or options.budget_tokens):
+            logger.warning(
+                "%s: no model call was seen, so its budget bounds nothing: clients that a graph makes itself are seen "
+                "in plait's own processes only (plait batch)",
+                self._store.id,
+            )
 
     async def _forget_failures(self) -> None:
         """Make failed rows pending; what a node could make nothing of is asked for again, unless its code is new."""

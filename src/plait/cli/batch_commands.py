@@ -102,7 +102,12 @@ def resume(
         str | None,
         typer.Argument(metavar="[BATCH]", help="Its id, or the beginning of it. Default: the newest unfinished one."),
     ] = None,
-    errors_only: Annotated[bool, typer.Option("--errors-only", help="Run the rows that failed again.")] = False,
+    errors_only: Annotated[
+        bool,
+        typer.Option(
+            "--errors-only", help="Run the rows that failed again; a node that failed over its answers asks anew."
+        ),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Go on though the workflow or dataset has changed; replace --out's FILE.")
     ] = False,
