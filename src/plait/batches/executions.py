@@ -12,7 +12,7 @@ from plait.datasets.examples import Example
 from plait.store.rows import RowRecord
 
 UNREAD = 100
-"""Results that a slow reader may leave before no further row begins."""
+"""Rows out of their calls, results among them, that a slow reader may leave before no further row begins."""
 
 
 class Totals(NamedTuple):
@@ -110,7 +110,8 @@ class LocalExecution:
 
     async def _read(self, examples: AsyncIterator[Example]) -> None:
         async for example in examples:
-            while self._done.qsize() >= UNREAD:
+            # Results that are still being stored count: the disk may be slower than the rows.
+            while self._done.qsize() and len(self._rows) + self._done.qsize() - self._throttle.calling >= UNREAD:
                 self._taken.clear()
                 await self._taken.wait()
             if self._throttle.ready():
