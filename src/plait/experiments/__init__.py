@@ -1,0 +1,1 @@
+"""Experiments: datasets run through workflows, scored, and compared honestly."""
