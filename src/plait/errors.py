@@ -12,6 +12,7 @@
     ├── QuotaReached            a day's quota is used up; it says when the next day begins
     ├── GaveUp                  an endpoint let no call through for as long as a call may take
     ├── CallCancelled           a model call was stopped because its run was
+    ├── CallUnrecorded          a replay asked a model something that was not asked when it was recorded
     ├── BlockingCall            a synchronous call would have to wait on its own event loop's thread
     ├── RunTimeout              a run took longer than its timeout
     ├── StoreError              what plait keeps cannot be read or written: full disk, newer version, damage
@@ -40,6 +41,7 @@ __all__ = [
     "BudgetReached",
     "CallCancelled",
     "CallRefused",
+    "CallUnrecorded",
     "EndpointUnreachable",
     "GaveUp",
     "InputError",
@@ -128,6 +130,10 @@ def _span(seconds: float) -> str:
 
 class CallCancelled(PlaitError):
     """A model call was stopped because its run ended, timed out or was cancelled."""
+
+
+class CallUnrecorded(PlaitError):
+    """A run that may only replay paid answers made a model call that none of them answers."""
 
 
 class BlockingCall(PlaitError):

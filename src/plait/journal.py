@@ -19,6 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from plait.errors import CallUnrecorded
 from plait.flow.calls import Call
 from plait.flow.recorders import Answer
 from plait.flow.usage import Tokens
@@ -39,13 +40,25 @@ class Journal:
     """The answers of one batch: written through `writer`, looked up in the files that held some before.
 
     `earlier` are the batch's own files (this writer's included) and `reused` those of another batch, whose
-    deterministic answers are taken where a row's inputs and requests are the same.
+    deterministic answers are taken where a row's inputs and requests are the same; with `same_draws` the others, too,
+    where they were asked in the same branch. With `recorded_only` every call must have an answer in one of them:
+    another one raises CallUnrecorded.
     """
 
-    def __init__(self, writer: Writer, *, earlier: Iterable[Path] = (), reused: Iterable[Path] = ()) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        *,
+        earlier: Iterable[Path] = (),
+        reused: Iterable[Path] = (),
+        same_draws: bool = False,
+        recorded_only: bool = False,
+    ) -> None:
         self._writer = writer
         self._earlier = _Files(earlier)
         self._reused = _Files(reused)
+        self._same_draws = same_draws
+        self._recorded_only = recorded_only
         self._begun: dict[int, tuple[Path, ...]] = {}
         """Rows that were begun, here or by a worker that died, with the files that hold answers for them."""
 
@@ -55,12 +68,17 @@ class Journal:
         found: dict[int, deque[Answer]] = {}
         free: dict[int, Answer] = {}
         begun = self._begun.get(scope, ())
+        if self._reused:
+            for line in await self._reused.look_up(scope):
+                answer = replace(line.answer, free=True)
+                free[line.hash] = answer
+                if self._same_draws:
+                    # Before the row's own: those were paid for because these were used up.
+                    found.setdefault(line.key, deque()).append(answer)
         if self._earlier or begun:
             for line in await self._earlier.look_up(scope, *begun):
                 found.setdefault(line.key, deque()).append(line.answer)
-        if self._reused:
-            free = {line.hash: replace(line.answer, free=True) for line in await self._reused.look_up(scope)}
-        return RowJournal(self._writer, scope, branch, found, free)
+        return RowJournal(self._writer, scope, branch, found, free, recorded_only=self._recorded_only)
 
     def expect_again(self, row: str, *files: Path) -> None:
         """The row will be run again; it was begun in this process, or in those that wrote `files`."""
@@ -108,15 +126,23 @@ class RowJournal:
         branch: Callable[[], str],
         found: dict[int, deque[Answer]],
         free: dict[int, Answer],
+        *,
+        recorded_only: bool = False,
     ) -> None:
         self._writer = writer
         self._scope = scope
         self._branch = branch
         self._found = found
         self._free = free
+        self._recorded_only = recorded_only
 
-    def slot(self, call: Call) -> CallSlot:
-        """The place of a call that begins here; equal calls of a branch take the answers there are, one each."""
+    def slot(self, call: Call) -> CallSlot | None:
+        """The place of a call that begins here; equal calls of a branch take the answers there are, one each.
+
+        None where it cannot be told from others. Raises CallUnrecorded where there is no answer and there must be.
+        """
+        if not call.digest and not self._recorded_only:
+            return None
         branch = self._branch()
         key, digest = _number(branch.encode(), call.digest, scope=self._scope), _number(call.digest)
         answer = None
@@ -124,6 +150,11 @@ class RowJournal:
             answer = self._found[key].popleft()
         if answer is None and call.deterministic:
             answer = self._free.get(digest)
+        if answer is None and self._recorded_only:
+            raise CallUnrecorded(
+                f"no recorded answer fits this call of {call.model} (in {branch or 'no node'}): "
+                "the prompt, the model or the graph has changed since; record it anew"
+            )
         return CallSlot(self._writer, (key, self._scope, digest, branch), answer)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import plait.errors
 from plait.batches.executions import Totals
 from plait.batches.options import BatchOptions
+from plait.batches.scorings import Scoring
 from plait.datasets.examples import Example
 from plait.errors import PlaitError
 from plait.flow.usage import Tokens
@@ -38,6 +39,7 @@ class Orders:
     reused: tuple[Path, ...]
     spent: Mapping[str, Tokens]
     """By earlier sessions."""
+    scoring: Scoring | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from plait.app import App, find_app, open_workflow
 from plait.batches.changes import describe_workflow, workflow_changes
 from plait.batches.options import BatchOptions
 from plait.batches.rows import Workflow
-from plait.batches.sources import Rows, draw_positions, kept_as, open_rows, read_rows, reopen_rows
+from plait.batches.scorings import Scorer, Scoring
+from plait.batches.sources import Rows, draw_positions, kept_as, open_rows, read_rows, reopen_rows, repeated
 from plait.batches.spending import Spending
 from plait.datasets import Dataset, Selection
 from plait.datasets.examples import Example
@@ -31,6 +32,9 @@ from plait.sections import BOUNDS
 from plait.settings import Settings, from_env
 from plait.store.batches import DATABASE, BatchStore
 from plait.store.folders import find_batch, new_batch_folder
+
+EXPERIMENT = "experiment"
+"""The key of the note that tells an experiment from other batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,12 @@ class NewBatch:
     settings: Settings | None = None
     out: str | None = None
     """Where the command line writes the results; a resume writes them there again."""
+    repetitions: int = 1
+    """How often each row is run, as a row of its own."""
+    scoring: Scoring | None = None
+    """Of an experiment."""
+    notes: Mapping[str, object] = field(default_factory=dict)
+    """JSON values that are stored with the batch, by keys that are none of ours."""
     probe: int | None = None
     """Run only so many rows, drawn at random; the batch is `planned` then, and a resume runs the others."""
 
@@ -66,6 +76,8 @@ class OldBatch:
     """Only the rows that failed, again."""
     force: bool = False
     """Go on although the workflow or the dataset has changed."""
+    scoring: Scoring | None = None
+    """Of an experiment, as it began."""
     settings: Settings | None = None
 
 
@@ -87,6 +99,9 @@ class OpenBatch:
     changed: bool = False
     """Whether it goes on although something has changed."""
     errors_only: bool = False
+    repetitions: int = 1
+    scoring: Scoring | None = None
+    scorer: Scorer | None = None
 
 
 async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
@@ -94,6 +109,7 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
     _check_workers(new.options, named=isinstance(new.workflow, str))
     app, settings = await asyncio.to_thread(_app_and_settings, new.app, new.settings, new.workflow)
     graph, name = await _graph(new.workflow, app, stack)
+    graph, scorer = await _scored(graph, new.scoring, app, stack)
     prices = await asyncio.to_thread(load_prices, settings.prices, settings.prices_file)
     workflow = prepare(graph, name, new.context, new.config, settings)
     folder = await asyncio.to_thread(new_batch_folder, settings.home, name, datetime.now().astimezone())
@@ -106,7 +122,7 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
     meta = _described(new, name, app, settings) | {"workflow_digests": digests}
     store = await BatchStore.create(folder, meta, durability=new.options.durability)
     stack.push_async_callback(store.close)
-    examples = await read_rows(new.rows, dataset, store)
+    examples = repeated(await read_rows(new.rows, dataset, store), new.repetitions)
     stack.push_async_callback(examples.aclose)
     return OpenBatch(
         store=store,
@@ -119,12 +135,16 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
         context=new.context or {},
         only=only,
         probes=only is not None,
+        repetitions=new.repetitions,
+        scoring=new.scoring,
+        scorer=scorer,
     )
 
 
 def _described(new: NewBatch, name: str, app: App | None, settings: Settings) -> dict[str, object]:
     """What is stored of a batch as it begins."""
     return {
+        **new.notes,
         "workflow": name,
         "named": isinstance(new.workflow, str),
         "app": str(app.root) if app else None,
@@ -138,6 +158,7 @@ def _described(new: NewBatch, name: str, app: App | None, settings: Settings) ->
         "selection": new.selection.to_json(),
         "options": new.options.to_json(),
         "streams": False,
+        "repetitions": new.repetitions,
         "out": new.out,
     }
 
@@ -170,8 +191,17 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
     if old.settings is None:
         settings = settings.override(model=meta.get("model"), **_stored(meta, "bounds"))
     graph, _ = await _graph(wanted, app, stack)
+    if EXPERIMENT in meta and old.scoring is None:
+        raise InputError(
+            f"{store.id} is an experiment, whose rows are scored: go on with it by `plait resume {store.id}`, or in "
+            "Python by plait.evaluate(..., resume=True)"
+        )
+    graph, scorer = await _scored(graph, old.scoring, app, stack)
     workflow = prepare(graph, name, _stored(meta, "context"), None, settings)
     dataset, examples = reopen_rows(store, old.rows, input_fields(graph), settings)
+    repetitions = meta.get("repetitions")
+    repetitions = repetitions if isinstance(repetitions, int) else 1
+    examples = repeated(examples, repetitions)
     await _check_unchanged(store, graph, app, dataset, force=old.force)
     stack.push_async_callback(examples.aclose)
     before = BatchOptions.from_json(meta.get("options"))
@@ -193,6 +223,9 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
         context=_stored(meta, "context"),
         changed=old.force,
         errors_only=old.errors_only,
+        repetitions=repetitions,
+        scoring=old.scoring,
+        scorer=scorer,
     )
 
 
@@ -218,6 +251,15 @@ async def _graph(workflow: str | Graph, app: App | None, stack: AsyncExitStack) 
         return workflow, workflow.get_name()
     assert app is not None
     return await stack.enter_async_context(open_workflow(app, workflow)), workflow
+
+
+async def _scored(
+    graph: Graph, scoring: Scoring | None, app: App | None, stack: AsyncExitStack
+) -> tuple[Graph, Scorer | None]:
+    if scoring is None:
+        return graph, None
+    scorer = await stack.enter_async_context(scoring.opened(app.root if app else None))
+    return scoring.target(graph), scorer
 
 
 def prepare(

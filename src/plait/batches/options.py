@@ -34,6 +34,10 @@ class BatchOptions:
     """Keep every paid answer, so that none is paid for again after an interruption."""
     reuse: str | None = None
     """A batch whose answers are taken for equal requests of equal rows, where they are deterministic."""
+    same_draws: bool = False
+    """Take from `reuse` the answers that were drawn at random, too, where the same was asked at the same place."""
+    recorded_only: bool = False
+    """Send nothing: a row fails whose calls are not all answered by `reuse` or by the batch's own journal."""
     durability: Durability = "power"
     """What a stored answer survives: "power" a loss of power, "kill" the death of the process."""
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs
 
+from plait.batches.judgements import open_scopes
+from plait.batches.scorings import Course, Scorer
 from plait.batches.spending import Spending
 from plait.batches.throttles import Foot
 from plait.batches.watches import RowWatch
@@ -73,6 +76,7 @@ class RowRunner:
         journal: Journal | None = None,
         timeout_s: float | None = None,
         row_attempts: int = 1,
+        scorer: Scorer | None = None,
     ) -> None:
         self._workflow = workflow
         self._group = group
@@ -80,6 +84,7 @@ class RowRunner:
         self._journal = journal
         self._timeout_s = timeout_s
         self._attempts = row_attempts
+        self._scorer = scorer
         self._keys = known_keys(workflow.settings)
 
     def binding(self) -> str | None:
@@ -94,8 +99,9 @@ class RowRunner:
             if self._journal is not None:
                 usage = Usage()  # what earlier attempts were paid is replayed, and counted again
             paths = BranchPaths()
+            course = self._scorer.begin(example, paths, self._spending.cost_of) if self._scorer else None
             try:
-                result = await self._try(example, foot, usage, paths)
+                result = await self._try(example, foot, usage, paths, course)
             except PlaitError as error:
                 if is_fatal(error) or is_outage(error):
                     raise Halt(error) from error
@@ -104,11 +110,25 @@ class RowRunner:
                     await self._clear(example.id, branch)
                     continue
                 status = "timeout" if isinstance(error, RunTimeout) else "error"
-                return self._record(_Try(example, usage, began, attempt), status, error=error, branch=branch)
-            return self._record(_Try(example, usage, began, attempt), result.status, result=result)
+                record = self._record(_Try(example, usage, began, attempt), status, error=error, branch=branch)
+                return await self._scored(record, None, course, foot)
+            record = self._record(_Try(example, usage, began, attempt), result.status, result=result)
+            return await self._scored(record, result.outputs, course, foot)
         raise AssertionError("a row has at least one attempt")
 
-    async def _try(self, example: Example, foot: Foot, usage: Usage, paths: BranchPaths) -> Result:
+    async def _scored(self, record: RowRecord, outputs: object, course: Course | None, foot: Foot) -> RowRecord:
+        if course is None:
+            return record
+        workflow, watch = self._workflow, RowWatch(foot, self._spending)
+        scopes = partial(open_scopes, record.id, self._group, workflow.settings, workflow.gate, self._journal, watch)
+        try:
+            return replace(record, evaluation=await course.score(record, outputs, scopes))
+        except PlaitError as error:
+            raise Halt(error) from error
+
+    async def _try(
+        self, example: Example, foot: Foot, usage: Usage, paths: BranchPaths, course: Course | None
+    ) -> Result:
         workflow = self._workflow
         scope = Scope(
             example.id,
@@ -121,11 +141,15 @@ class RowRunner:
         scope.usage = usage
         scope.watcher = watch = RowWatch(foot, self._spending)
         config = workflow.config
-        if self._journal is not None:
+        if course is not None:
+            scope.observer = course.observer
+            config = merge_configs(config, {"callbacks": list(course.callbacks)})
+        if self._journal is not None or course is not None:
             if is_ours():
                 scope.note_graph = paths.note
             else:
                 config = merge_configs(config, {"callbacks": [NodeWatch(paths)]})
+        if self._journal is not None:
             scope.recorder = await self._journal.open_row(example.id, paths.current)
         inputs = check_inputs(workflow.graph, example.inputs, workflow=workflow.name)
         before = workflow.gate.unscoped_calls

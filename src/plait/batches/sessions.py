@@ -103,7 +103,16 @@ class Session:
     async def _here(self, earlier: tuple[Path, ...], reused: tuple[Path, ...]) -> LocalExecution:
         options, journal = self._opened.options, None
         if options.journal:
-            journal = await asyncio.to_thread(partial(Journal, self._store.writer, earlier=earlier, reused=reused))
+            journal = await asyncio.to_thread(
+                partial(
+                    Journal,
+                    self._store.writer,
+                    earlier=earlier,
+                    reused=reused,
+                    same_draws=options.same_draws,
+                    recorded_only=options.recorded_only,
+                )
+            )
             self._stack.callback(journal.close)
         runner = RowRunner(
             self._opened.workflow,
@@ -112,6 +121,7 @@ class Session:
             journal=journal,
             timeout_s=options.timeout_s,
             row_attempts=options.row_attempts,
+            scorer=self._opened.scorer,
         )
         return LocalExecution(runner, Throttle(time.monotonic), self._store.stored)
 
@@ -132,6 +142,7 @@ class Session:
             earlier=earlier,
             reused=reused,
             spent=spent,
+            scoring=opened.scoring,
         )
         # No more processes than calls that may be in flight.
         count = min(opened.options.workers, opened.workflow.settings.max_concurrency or opened.options.workers)
@@ -289,6 +300,7 @@ class Session:
         if dataset is None:
             return
         total = await dataset.count()
+        total = None if total is None else total * self._opened.repetitions
         if total is not None and self._total is None:
             self._total = total
             await self._store.put_meta({"total": total})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence, Sized
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,15 @@ def reopen_rows(
     found = str(store.folder / STDIN) if source == STDIN else source
     dataset = open_dataset(found, selection, inputs=inputs, env=settings.langsmith)
     return dataset, dataset.examples()
+
+
+async def repeated(examples: AsyncGenerator[Example], times: int) -> AsyncGenerator[Example]:
+    """Every example so many times, as rows of their own: the second has `#2` behind its id."""
+    async with aclosing(examples):
+        async for example in examples:
+            for number in range(times):
+                name = example.id if number == 0 else f"{example.id}#{number + 1}"
+                yield replace(example, position=example.position * times + number, id=name)
 
 
 async def draw_positions(dataset: Dataset, size: int, seed: int) -> frozenset[int]:

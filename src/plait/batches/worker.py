@@ -62,6 +62,10 @@ async def _work(talk: socket.socket) -> None:
 async def _opened(orders: Orders, channel: Channel, stack: AsyncExitStack) -> _Worker:
     app = await asyncio.to_thread(find_app, orders.app)
     graph = await stack.enter_async_context(open_workflow(app, orders.workflow))
+    scorer = None
+    if orders.scoring is not None:
+        scorer = await stack.enter_async_context(orders.scoring.opened(app.root))
+        graph = orders.scoring.target(graph)
     workflow = prepare(graph, orders.workflow, orders.context, None, orders.settings)
     settings, options = orders.settings, orders.options
     spending = Spending(
@@ -75,7 +79,16 @@ async def _opened(orders: Orders, channel: Channel, stack: AsyncExitStack) -> _W
     if orders.journal is not None:
         writer = Writer(orders.journal, prepare=prepare_journal, durability=options.durability)
         stack.push_async_callback(asyncio.to_thread, writer.close)
-        journal = await asyncio.to_thread(partial(Journal, writer, earlier=orders.earlier, reused=orders.reused))
+        journal = await asyncio.to_thread(
+            partial(
+                Journal,
+                writer,
+                earlier=orders.earlier,
+                reused=orders.reused,
+                same_draws=options.same_draws,
+                recorded_only=options.recorded_only,
+            )
+        )
         stack.callback(journal.close)
     runner = RowRunner(
         workflow,
@@ -84,6 +97,7 @@ async def _opened(orders: Orders, channel: Channel, stack: AsyncExitStack) -> _W
         journal=journal,
         timeout_s=options.timeout_s,
         row_attempts=options.row_attempts,
+        scorer=scorer,
     )
     return _Worker(channel, runner, spending, journal)
 

@@ -64,6 +64,8 @@ async def exchange(request: Any, wire: Wire, gate: Gate, *, foreign: bool) -> An
     slot = find_slot(call, scope)
     if slot is not None and slot.answer is not None and scope is not None:
         scope.replay_call(call, slot.answer)
+        if scope.observer:
+            scope.observer.replays(call, slot.answer)
         return response_of(slot.answer, request)
     request.extensions[_MARK] = True
     if call.streamed:
@@ -105,6 +107,7 @@ class _Exchange:
         self.timing = Timing(calls=1)
         self.first_token_at = 0.0
         self.watcher = scope.watcher if scope else None
+        self.observed = scope.observer.begins(call) if scope and scope.observer else None
         self.admitted: Tokens | None = None
         """What the call was expected to cost when it was first sent."""
 
@@ -146,6 +149,8 @@ class _Exchange:
         if self.scope:
             self.scope.end_call(self.call.model, meter)
             self.scope.add_timing(self.node, self.timing)
+        if self.observed:
+            self.observed(meter, self.timing)
 
     def _settle(self, meter: Meter, ticket: Ticket) -> None:
         """Tell the gate what the call turned out to cost, and how long it took."""

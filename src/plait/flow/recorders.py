@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from plait.flow.calls import Call
+from plait.flow.calls import Call, Meter
+from plait.flow.timings import Timing
 from plait.flow.usage import Tokens
 
 KEPT_HEADERS = ("content-type", "x-request-id", "request-id")
@@ -53,6 +55,18 @@ class Recorder(Protocol):
 
     def slot(self, call: Call) -> Slot | None:
         """The place of a call that begins here and now; None for calls that are not journalled."""
+        ...
+
+
+class Observer(Protocol):
+    """Is told of every call of one run, with where its time went."""
+
+    def replays(self, call: Call, answer: Answer) -> None:
+        """The journal answered a call that was made here."""
+        ...
+
+    def begins(self, call: Call) -> Callable[[Meter | None, Timing], None]:
+        """A call begins here; what is returned is to be called at its end, with no Meter where it failed."""
         ...
 
 

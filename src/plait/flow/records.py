@@ -57,7 +57,7 @@ class Record:
 
 def find_slot(call: Call, scope: Scope | None) -> Slot | None:
     """The place of a call in its run's journal; None without one, or where the call cannot be told from others."""
-    if scope is None or scope.recorder is None or not call.digest:
+    if scope is None or scope.recorder is None:
         return None
     return scope.recorder.slot(call)
 

@@ -15,7 +15,7 @@ from plait.flow.calls import Call, Meter
 from plait.flow.gate import Gate
 from plait.flow.limits import Limit
 from plait.flow.queues import BATCH, INTERACTIVE, Place
-from plait.flow.recorders import Answer, Recorder, Watcher
+from plait.flow.recorders import Answer, Observer, Recorder, Watcher
 from plait.flow.timings import Timing
 from plait.flow.usage import Usage
 from plait.settings import Settings, from_env
@@ -58,6 +58,9 @@ class Scope:
         self.recorder: Recorder | None = parent.recorder if parent else None
         """The journal that its answers are kept in."""
         self.watcher: Watcher | None = parent.watcher if parent else None
+        self.observer: Observer | None = parent.observer if parent else None
+        self.priority: int | None = None
+        """One of those of `plait.flow.queues`; None: by `watched`."""
         self.note_graph: Callable[[], None] | None = parent.note_graph if parent else None
         """Is called where a graph begins inside a node, if graphs of this process tell."""
         self.cancelled = False
@@ -74,7 +77,10 @@ class Scope:
         outermost = self
         while outermost.parent:
             outermost = outermost.parent
-        return Place(self.order, INTERACTIVE if outermost.watched else BATCH, self.group)
+        priority = outermost.priority
+        if priority is None:
+            priority = INTERACTIVE if outermost.watched else BATCH
+        return Place(self.order, priority, self.group)
 
     def add_timing(self, node: str, timing: Timing) -> None:
         """Add the times of a call that is over."""

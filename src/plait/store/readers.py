@@ -43,6 +43,9 @@ class BatchReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._connection = _checked(folder / DATABASE)
+        (version,) = self._select("PRAGMA user_version")[0]
+        # Files are brought up to date by their writers alone: this one may be of before rows were scored.
+        self._columns = COLUMNS if version != 1 else COLUMNS.replace("evaluation", "NULL")
 
     def __enter__(self) -> BatchReader:
         return self
@@ -78,7 +81,7 @@ class BatchReader:
         wanted = tuple(statuses)
         # The plus keeps SQLite off the index of statuses, which would sort all that is left for every chunk.
         query = (
-            f"SELECT {COLUMNS} FROM results WHERE position > ? AND +status IN ({', '.join('?' * len(wanted))}) "  # noqa: S608
+            f"SELECT {self._columns} FROM results WHERE position > ? AND +status IN ({', '.join('?' * len(wanted))}) "  # noqa: S608
             f"ORDER BY position LIMIT {_CHUNK}"
         )
         while True:
@@ -94,7 +97,7 @@ class BatchReader:
     def errors(self, limit: int = 10) -> list[RowRecord]:
         """The last rows that ended without outputs, newest first."""
         query = (
-            f"SELECT {COLUMNS} FROM results INDEXED BY results_status WHERE status IN (?, ?, ?) "  # noqa: S608
+            f"SELECT {self._columns} FROM results INDEXED BY results_status WHERE status IN (?, ?, ?) "  # noqa: S608
             "ORDER BY finished_at DESC LIMIT ?"
         )
         failures = [status for status in STATUSES if status != "success"]

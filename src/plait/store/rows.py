@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 __all__ = ["COLUMNS", "INSERT", "STATUSES", "Finished", "RowError", "RowRecord", "decoded", "encoded", "json_text"]
 
 STATUSES = ("success", "error", "timeout", "interrupted")
-COLUMNS = "position, id, status, outputs, error, usage, timings, duration_s, attempts, finished_at"
-INSERT = f"INSERT OR REPLACE INTO results ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+COLUMNS = "position, id, status, outputs, error, usage, timings, duration_s, attempts, finished_at, evaluation"
+INSERT = f"INSERT OR REPLACE INTO results ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class RowRecord:
     duration_s: float = 0.0
     attempts: int = 1
     finished_at: float = 0.0
+    evaluation: Mapping[str, object] | None = None
+    """Of an experiment's row: its example, scores and trace as JSON values (see plait.experiments.evaluations)."""
 
 
 def encoded(row: RowRecord) -> tuple[object, ...]:
@@ -63,12 +65,13 @@ def encoded(row: RowRecord) -> tuple[object, ...]:
         row.duration_s,
         row.attempts,
         row.finished_at,
+        None if row.evaluation is None else json_text(row.evaluation),
     )
 
 
 def decoded(columns: Sequence[object]) -> RowRecord:
     """The row of a SELECT of COLUMNS."""
-    position, row_id, status, outputs, error, usage, timings, duration_s, attempts, finished_at = columns
+    position, row_id, status, outputs, error, usage, timings, duration_s, attempts, finished_at, evaluation = columns
     assert isinstance(position, int)
     assert isinstance(attempts, int)
     assert isinstance(duration_s, float)
@@ -87,6 +90,7 @@ def decoded(columns: Sequence[object]) -> RowRecord:
         duration_s,
         attempts,
         finished_at,
+        _mapping(_parsed(evaluation)) if evaluation is not None else None,
     )
 
 

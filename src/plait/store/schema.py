@@ -45,9 +45,18 @@ def _first_of_a_batch(connection: sqlite3.Connection) -> None:
     _first(connection)
 
 
+def _scored(connection: sqlite3.Connection) -> None:
+    # What evaluators say of a row, with what they saw: one JSON object.
+    connection.execute("ALTER TABLE results ADD COLUMN evaluation TEXT")
+
+
+def _unchanged(_: sqlite3.Connection) -> None:
+    pass
+
+
 # Step n brings a file from version n to n + 1. Both lists have the same length: a batch's file holds a journal, too.
-_BATCH: Sequence[Step] = (_first_of_a_batch,)
-_JOURNAL: Sequence[Step] = (_first,)
+_BATCH: Sequence[Step] = (_first_of_a_batch, _scored)
+_JOURNAL: Sequence[Step] = (_first, _unchanged)
 VERSION = len(_BATCH)
 
 
