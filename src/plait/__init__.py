@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         UpdateEvent,
         UsageEvent,
     )
+    from plait.experiments import Experiment, Score, compare, evaluate
     from plait.failures import is_fatal
     from plait.flow.usage import Usage
     from plait.models import chat_model
@@ -37,9 +38,11 @@ __all__ = [
     "EndEvent",
     "ErrorEvent",
     "Event",
+    "Experiment",
     "PlaitError",
     "Result",
     "RowRecord",
+    "Score",
     "Selection",
     "Settings",
     "TokenEvent",
@@ -49,6 +52,8 @@ __all__ = [
     "after_answer",
     "batch",
     "chat_model",
+    "compare",
+    "evaluate",
     "is_fatal",
     "load",
     "open",
@@ -67,6 +72,10 @@ _HOMES = {
     "BatchOptions": "plait.batches",
     "BatchPaused": "plait.errors",
     "PlaitError": "plait.errors",
+    "Experiment": "plait.experiments",
+    "Score": "plait.experiments",
+    "compare": "plait.experiments",
+    "evaluate": "plait.experiments",
     "RowRecord": "plait.store.rows",
     "Selection": "plait.datasets",
     "Settings": "plait.settings",

@@ -23,6 +23,11 @@ def current_node() -> str:
     namespace = metadata.get("langgraph_checkpoint_ns") or metadata.get("checkpoint_ns")
     if not isinstance(namespace, str) or not namespace:
         return str(metadata.get("langgraph_node") or "")
+    return node_in(namespace)
+
+
+def node_in(namespace: str) -> str:
+    """The nodes that LangGraph's namespace of a task names: `research/search`."""
     return "/".join(part.partition(":")[0] for part in namespace.split("|"))
 
 
@@ -50,7 +55,10 @@ class BranchPaths:
 
     def current(self) -> str:
         """The path of the node around this code; empty outside any."""
-        metadata = _metadata()
+        return self.of(_metadata())
+
+    def of(self, metadata: Mapping[str, Any]) -> str:
+        """The path of the node whose metadata this is; empty where it is of none."""
         namespace = metadata.get("langgraph_checkpoint_ns")
         if not namespace:
             return ""

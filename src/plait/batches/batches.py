@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing, suppress
+from pathlib import Path
 from typing import Self
 
 from plait.batches.openings import NewBatch, OldBatch, OpenBatch, open_new, open_old
@@ -40,6 +41,12 @@ class Batch:
         """The batch's id, once it is open."""
         assert self._course.open is not None, "the batch is opened when it is first iterated over"
         return self._course.open.store.id
+
+    @property
+    def folder(self) -> Path:
+        """Where the batch is kept, once it is open."""
+        assert self._course.open is not None, "the batch is opened when it is first iterated over"
+        return self._course.open.store.folder
 
     def progress(self) -> Progress | None:
         """How far it is; None before it is open."""

@@ -258,7 +258,7 @@ async def _scored(
 ) -> tuple[Graph, Scorer | None]:
     if scoring is None:
         return graph, None
-    scorer = await stack.enter_async_context(scoring.opened(app.root if app else None))
+    scorer = await stack.enter_async_context(scoring.opened(app))
     return scoring.target(graph), scorer
 
 

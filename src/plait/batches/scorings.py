@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Protocol
 
 from langchain_core.callbacks import BaseCallbackHandler
 
+from plait.app import App
 from plait.branches import BranchPaths
 from plait.datasets.examples import Example
 from plait.flow.recorders import Observer
@@ -57,6 +57,6 @@ class Scoring(Protocol):
         """What is run: the workflow's graph, or a part of it. Raises InputError."""
         ...
 
-    def opened(self, app: Path | None) -> AbstractAsyncContextManager[Scorer]:
+    def opened(self, app: App | None) -> AbstractAsyncContextManager[Scorer]:
         """The scorer, with its evaluators loaded. Raises InputError."""
         ...

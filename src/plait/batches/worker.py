@@ -64,7 +64,7 @@ async def _opened(orders: Orders, channel: Channel, stack: AsyncExitStack) -> _W
     graph = await stack.enter_async_context(open_workflow(app, orders.workflow))
     scorer = None
     if orders.scoring is not None:
-        scorer = await stack.enter_async_context(orders.scoring.opened(app.root))
+        scorer = await stack.enter_async_context(orders.scoring.opened(app))
         graph = orders.scoring.target(graph)
     workflow = prepare(graph, orders.workflow, orders.context, None, orders.settings)
     settings, options = orders.settings, orders.options

@@ -55,6 +55,16 @@ class Usage:
         self.output_tokens += tokens.output
         self.tokens[model] = self.tokens.get(model, Tokens()).plus(tokens)
 
+    def add(self, other: Usage) -> None:
+        """Add the counts of another."""
+        for name in ("calls", "attempts", "failed_calls", "replayed_calls", "unscoped_calls"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.estimated |= other.estimated
+        for model, count in other.models.items():
+            self.models[model] = self.models.get(model, 0) + count
+        for model, tokens in other.tokens.items():
+            self.add_tokens(model, tokens)
+
     @property
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens

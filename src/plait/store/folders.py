@@ -54,6 +54,12 @@ class BatchInfo:
     meta: Mapping[str, object] = field(default_factory=dict)
     problem: str | None = None
 
+    @property
+    def name(self) -> str | None:
+        """What its user calls it."""
+        name = self.meta.get("name")
+        return name if isinstance(name, str) else None
+
 
 def batches_folder(home: Path) -> Path:
     """Where the batches of `home` lie, a folder each."""
@@ -117,7 +123,8 @@ def read_batch(folder: Path) -> BatchInfo:
 def find_batch(home: Path, id_or_prefix: str | None) -> Path:
     """The folder of the batch with this id, or whose id alone begins with it; None: the newest that is not finished.
 
-    A workflow's name finds its newest batch that is not finished, else its newest.
+    A name that was given finds the newest batch that has it; a workflow's its newest that is not finished, else its
+    newest.
 
     Raises BatchNotFound, with those that come near. Blocks: files.
     """
@@ -129,6 +136,9 @@ def find_batch(home: Path, id_or_prefix: str | None) -> Path:
     folders = {folder.name: folder for folder in _folders(home)}
     if id_or_prefix in folders:
         return folders[id_or_prefix]
+    called = [batch for batch in list_batches(home) if batch.name == id_or_prefix]
+    if called:
+        return called[0].folder
     matches = sorted(name for name in folders if id_or_prefix and name.startswith(id_or_prefix))
     if len(matches) == 1:
         return folders[matches[0]]

@@ -1,0 +1,221 @@
+"""Makes a batch of an experiment: its name, its examples and what it is run with are settled before the first call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+from plait.app import App, find_app, open_workflow
+from plait.batches import BatchOptions, NewBatch, OldBatch, Rows
+from plait.batches.openings import EXPERIMENT
+from plait.batches.rows import known_keys
+from plait.datasets import Example, Selection, open_dataset
+from plait.errors import BatchNotFound, InputError
+from plait.experiments.definitions import Definition, in_split
+from plait.experiments.evaluator_specs import describe
+from plait.experiments.origins import dataset_hash, find_origin
+from plait.experiments.readings import find_experiment
+from plait.experiments.scoring import ExperimentScoring
+from plait.inputs import input_fields
+from plait.json_values import to_json
+from plait.runs import Graph
+from plait.settings import Settings, from_env
+from plait.store.folders import BatchInfo
+
+__all__ = ["NewExperiment", "OpenedExperiment", "check_name", "old_experiment", "open_experiment"]
+
+_FUNCTION = "function"
+"""Marks an evaluator that was given as an object of Python, which no later process can load."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewExperiment:
+    """What is to be evaluated, and how."""
+
+    definition: Definition
+    name: str | None = None
+    reuse: str | None = None
+    """The experiment whose answers are taken where the same is asked at the same place."""
+    replay: bool = False
+    """Take answers from `reuse` alone and send nothing."""
+    replace_name: bool = False
+    """Give it a name that another experiment has; the newest of a name is the one that is found."""
+    options: BatchOptions = field(default_factory=BatchOptions)
+    app: App | Path | str | None = None
+    settings: Settings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedExperiment:
+    """An experiment that is ready to run, as a batch."""
+
+    batch: NewBatch
+    examples: int
+    reused: str | None
+
+
+async def open_experiment(new: NewExperiment) -> OpenedExperiment:
+    """Read the examples, load the evaluators once, find what is reused. Raises PlaitError for what is wrong with it."""
+    definition = new.definition
+    app, settings = await asyncio.to_thread(_app_and_settings, new)
+    home = settings.home
+    await asyncio.to_thread(check_name, home, new.name, replaced=new.replace_name)
+    reused = await asyncio.to_thread(find_experiment, home, new.reuse) if new.reuse else None
+    scoring = ExperimentScoring(tuple(definition.evaluators), definition.node, definition.repetitions)
+    async with AsyncExitStack() as stack:
+        graph = await _graph(definition.workflow, app, stack)
+        target = scoring.target(graph)
+        await stack.enter_async_context(scoring.opened(app.root if app else None))
+        examples = await _examples(definition, target, settings)
+    options = _options(new, reused)
+    origin = await find_origin(
+        app.root if app else None,
+        dataset=_dataset_name(definition, app),
+        dataset_hash=await asyncio.to_thread(dataset_hash, examples),
+        model=settings.model,
+        context=definition.context,
+        keys=known_keys(settings),
+    )
+    notes: dict[str, object] = {
+        "name": new.name,
+        EXPERIMENT: {
+            "definition": definition.name,
+            "repetitions": definition.repetitions,
+            "evaluators": [_told(each) for each in definition.evaluators],
+            "summary_evaluators": [_told(each) for each in definition.summary_evaluators],
+            "node": definition.node,
+            "cluster": definition.cluster,
+            "thresholds": {key: str(value) for key, value in definition.thresholds.items()},
+            "reused": (reused.name or reused.id) if reused else None,
+            "origin": to_json(origin),
+        },
+    }
+    batch = NewBatch(
+        workflow=definition.workflow,
+        rows=examples,
+        options=options,
+        context=dict(definition.context) or None,
+        app=app,
+        settings=settings,
+        repetitions=definition.repetitions,
+        scoring=scoring,
+        notes=notes,
+    )
+    return OpenedExperiment(batch, len(examples), (reused.name or reused.id) if reused else None)
+
+
+def old_experiment(
+    batch: BatchInfo, *, evaluators: Sequence[object] | None = None, options: BatchOptions | None = None
+) -> OldBatch:
+    """What goes on with an experiment, scored as it began.
+
+    `evaluators` are those that were given in Python, once more. Raises InputError where they are needed and not given.
+    """
+    notes = cast("Mapping[str, object]", batch.meta.get(EXPERIMENT) or {})
+    stored = cast("Sequence[object]", notes.get("evaluators") or ())
+    if evaluators is None:
+        if lost := [str(each[_FUNCTION]) for each in stored if isinstance(each, Mapping) and _FUNCTION in each]:
+            raise InputError(
+                f"{batch.name or batch.id} was scored by functions given in Python ({', '.join(lost)}): go on with it "
+                "there, plait.evaluate(definition, name=..., resume=True)"
+            )
+        evaluators = cast("Sequence[object]", stored)
+    node, repetitions = notes.get("node"), notes.get("repetitions")
+    scoring = ExperimentScoring(
+        tuple(evaluators),
+        node if isinstance(node, str) else None,
+        repetitions if isinstance(repetitions, int) else 1,
+    )
+    return OldBatch(id=batch.id, scoring=scoring, options=options)
+
+
+def check_name(home: Path, name: str | None, *, replaced: bool = False) -> None:
+    """Raise InputError where an experiment has this name already, unless it is `replaced`. Blocks: files."""
+    if name is None:
+        return
+    if not name.strip() or len(name) > 100 or any(letter in name for letter in "/\\\n"):
+        raise InputError(f"--name: expected up to 100 characters without slashes, found {name!r}")
+    if replaced:
+        return
+    try:
+        found = find_experiment(home, name)
+    except (BatchNotFound, InputError):
+        return
+    if name not in (found.name, found.id):
+        return
+    if found.status in ("paused", "planned"):
+        raise InputError(f"{name} is there already, and not finished: go on with it, plait resume {name}")
+    raise InputError(f"{name} is there already ({found.id}): choose another name, or take it over with --replace")
+
+
+def _app_and_settings(new: NewExperiment) -> tuple[App | None, Settings]:
+    workflow, app = new.definition.workflow, new.app
+    found = app if isinstance(app, App) else None
+    if found is None and (isinstance(workflow, str) or app is not None):
+        found = find_app(Path(app) if isinstance(app, str | Path) else None)
+    settings = new.settings
+    if settings is None:
+        settings = from_env(section=found.section, fallback=found.env) if found else from_env()
+        if new.definition.model is not None:
+            settings = settings.override(model=new.definition.model)
+    if new.definition.max_concurrency is not None and settings.max_concurrency is None:
+        settings = settings.override(max_concurrency=new.definition.max_concurrency)
+    # A score of a toy model is nobody's wish: without a model's name an experiment refuses.
+    return found, replace(settings, embedded=False)
+
+
+async def _graph(workflow: str | Graph, app: App | None, stack: AsyncExitStack) -> Graph:
+    if not isinstance(workflow, str):
+        return workflow
+    assert app is not None
+    return await stack.enter_async_context(open_workflow(app, workflow))
+
+
+async def _examples(definition: Definition, target: Graph, settings: Settings) -> list[Example]:
+    """All of them: their ids must differ and their number be known before anything is paid."""
+    rows = cast("Rows", definition.dataset)
+    dataset = open_dataset(rows, Selection(), inputs=input_fields(target), env=settings.langsmith)
+    found = [example async for example in dataset.examples()]
+    if definition.split is not None:
+        found = [example for example in found if in_split(example, definition.split)]
+        if not found:
+            raise InputError(f"{dataset.name}: no example is in the split {definition.split!r}")
+    if definition.limit is not None:
+        found = found[: definition.limit]
+    return [replace(example, position=position) for position, example in enumerate(found)]
+
+
+def _dataset_name(definition: Definition, app: App | None) -> str:
+    """As a reader finds it: a path from the app's folder on, or what was given."""
+    dataset = definition.dataset
+    if not isinstance(dataset, str | Path):
+        return "rows"
+    path = Path(dataset)
+    return str(path.relative_to(app.root)) if app and path.is_relative_to(app.root) else str(dataset)
+
+
+def _options(new: NewExperiment, reused: BatchInfo | None) -> BatchOptions:
+    definition, options = new.definition, new.options
+    if options.workers > 1 and not all(isinstance(each, str | Mapping) for each in definition.evaluators):
+        raise InputError(
+            "worker processes load evaluators by their names: expected `pkg.mod:function`, found functions; "
+            "leave workers at 1"
+        )
+    return replace(
+        options,
+        timeout_s=options.timeout_s or definition.timeout_s,
+        row_attempts=max(options.row_attempts, definition.row_attempts),
+        reuse=reused.id if reused else None,
+        same_draws=True,
+        recorded_only=new.replay,
+    )
+
+
+def _told(evaluator: object) -> object:
+    """As JSON: what it was named by, or the mark of a function."""
+    told = to_json(describe(evaluator))
+    return told if isinstance(evaluator, str | Mapping) else {_FUNCTION: told}
