@@ -20,7 +20,7 @@ from plait.branches import BranchPaths, NodeWatch, current_node
 from plait.datasets.examples import Example
 from plait.errors import PlaitError, RunFailed, RunTimeout
 from plait.events import Result
-from plait.failures import failing_task, is_fatal, is_outage
+from plait.failures import explain, failing_task, is_fatal, is_outage
 from plait.flow.gate import Gate
 from plait.flow.scopes import Scope
 from plait.flow.usage import Tokens, Usage
@@ -123,8 +123,9 @@ class RowRunner:
         scopes = partial(open_scopes, record.id, self._group, workflow.settings, workflow.gate, self._journal, watch)
         try:
             return replace(record, evaluation=await course.score(record, outputs, scopes))
-        except PlaitError as error:
-            raise Halt(error) from error
+        except Exception as error:
+            # Evaluators' own errors are kept with the row: what comes out would meet every row.
+            raise Halt(explain(error, workflow.settings)) from error
 
     async def _try(
         self, example: Example, foot: Foot, usage: Usage, paths: BranchPaths, course: Course | None

@@ -37,7 +37,7 @@ class Course(Protocol):
     async def score(self, record: RowRecord, outputs: object, scopes: Scopes) -> Mapping[str, object]:
         """What is kept of a row that ended, as JSON values; `outputs` are the graph's own, not as JSON.
 
-        Raises PlaitError where every further row would fail alike (`is_fatal`, `is_outage`).
+        Raises what every further row would raise alike (`is_fatal`, `is_outage`); the row stays pending then.
         """
         ...
 

@@ -9,16 +9,18 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from plait.batches import BatchOptions, OldBatch
+from plait.batches.openings import EXPERIMENT
 from plait.cli.batch import check_home, flagged, open_for_rows, pause_values
 from plait.cli.options import Limits, OutputFlags, PauseFlags
 from plait.cli.sittings import Sitting
 from plait.errors import BatchNotFound
+from plait.experiments.openings import stored_scoring
 from plait.exports import check_target
 from plait.process import run_loop
 from plait.sections import BOUNDS
 from plait.settings import Settings, from_env
 from plait.store.batches import BatchStore
-from plait.store.folders import find_batch, list_batches
+from plait.store.folders import find_batch, list_batches, read_batch
 from plait.store.readers import BatchReader
 
 
@@ -46,19 +48,28 @@ def go_on(options: Options) -> int:
     values = pause_values(options.pauses)
     with flagged({each.name for each in fields(BatchOptions)}):
         batch_options = replace(BatchOptions.from_json(meta.get("options")), **values)  # type: ignore[arg-type]
+    wanted = OldBatch(
+        id=folder.name,
+        options=batch_options,
+        errors_only=options.errors_only,
+        force=options.force,
+        settings=settings,
+    )
+    conclude = None
+    if EXPERIMENT in meta:
+        from plait.cli.experiments.endings import of_stored  # numpy and scipy
+
+        wanted = replace(wanted, scoring=stored_scoring(read_batch(folder)))
+        conclude = of_stored(meta, sys.stdout).conclude
     sitting = Sitting(
-        wanted=OldBatch(
-            id=folder.name,
-            options=batch_options,
-            errors_only=options.errors_only,
-            force=options.force,
-            settings=settings,
-        ),
+        wanted=wanted,
         options=batch_options,
         settings=settings,
         out=sys.stdout,
         target=target,
         shown_target=shown,
+        prints_rows=conclude is None,
+        conclude=conclude,
         wait=options.pauses.wait,
         all_ended=meta.get("total") == ended,
         quiet=options.output.quiet,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,11 @@ class Sitting:
     """As the user wrote it."""
     wait: bool = False
     """Go on by itself when a day's quota that was used up resets."""
+    prints_rows: bool = True
+    """Whether results go to `out`, where there is no `target`."""
+    conclude: Callable[[Batch, int], Awaitable[int]] | None = None
+    """Tells what came out when the batch has ended, in place of what is said of failed rows; gets the exit code so far,
+    returns the final one."""
     all_ended: bool = False
     """Whether every row of the batch had ended before."""
     quiet: bool = False
@@ -99,7 +105,7 @@ class Sitting:
         return await self._ended(drain)
 
     async def _take(self, batch: Batch, display: Display) -> None:
-        lines = Lines(display.write) if self.target is None else None
+        lines = Lines(display.write) if self.target is None and self.prints_rows else None
         following = asyncio.create_task(display.follow(), name="plait display")
         try:
             async with aclosing(batch):
@@ -141,10 +147,13 @@ class Sitting:
             self._tell(summary(batch_id, now))
             await self._compare(batch_id)
         written = await self._write()
-        self._say_failures(now, batch_id)
+        if self.conclude is None or (drain.code is not None and pending):
+            self._say_failures(now, batch_id)
         if drain.code is not None and pending:
             exits.say(f"stopped by Ctrl-C; {self._how_to_go_on()}")
             return drain.code
+        if self.conclude is not None and self._batch is not None:
+            return await self.conclude(self._batch, 0 if written else exits.FAILED)
         if not written:
             return exits.FAILED
         return exits.FAILED if now.failed else 0
@@ -195,7 +204,13 @@ class Sitting:
             exits.say(f"stopped; {self._how_to_go_on()}")
             return drain.code
         force = isinstance(self.wanted, OldBatch) and self.wanted.force
-        self.wanted = OldBatch(id=paused.batch_id, options=self.options, force=force, settings=self.settings)
+        self.wanted = OldBatch(
+            id=paused.batch_id,
+            options=self.options,
+            force=force,
+            scoring=self.wanted.scoring,
+            settings=self.settings,
+        )
         return None
 
     async def _write(self) -> bool:

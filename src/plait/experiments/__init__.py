@@ -13,7 +13,7 @@ from plait.errors import InputError
 from plait.experiments.definitions import Definition, find_definition
 from plait.experiments.endings import conclude
 from plait.experiments.findings import Comparison
-from plait.experiments.openings import NewExperiment, old_experiment, open_experiment
+from plait.experiments.openings import NewExperiment, open_experiment, stored_scoring
 from plait.experiments.readings import find_experiment, read_experiment
 from plait.experiments.records import ExampleRun, Experiment, Failure, Score
 from plait.settings import Settings, from_env
@@ -44,7 +44,7 @@ async def evaluate(
     definition = await asyncio.to_thread(_definition, experiment, found)
     wanted = NewExperiment(definition=definition, name=name, reuse=reuse, app=found, settings=settings)
     if resume:
-        batch = Batch(await asyncio.to_thread(_unfinished, replace(wanted, options=options or wanted.options)))
+        batch = Batch(replace(await asyncio.to_thread(_unfinished, wanted), options=options))
     else:
         batch = Batch((await open_experiment(replace(wanted, options=options or wanted.options))).batch)
     async with aclosing(batch):
@@ -94,6 +94,10 @@ def _unfinished(wanted: NewExperiment) -> OldBatch:
         raise InputError("resume: expected the name of the experiment to go on with, found none")
     settings = wanted.settings or from_env()
     found = find_experiment(settings.home, wanted.name)
-    old = old_experiment(found, evaluators=wanted.definition.evaluators, options=wanted.options)
     graph = wanted.definition.workflow
-    return replace(old, workflow=None if isinstance(graph, str) else graph, settings=wanted.settings)
+    return OldBatch(
+        id=found.id,
+        workflow=None if isinstance(graph, str) else graph,
+        scoring=stored_scoring(found, wanted.definition.evaluators),
+        settings=wanted.settings,
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from plait.app import App, find_app, open_workflow
-from plait.batches import BatchOptions, NewBatch, OldBatch, Rows
+from plait.batches import BatchOptions, NewBatch, Rows
 from plait.batches.openings import EXPERIMENT
 from plait.batches.rows import known_keys
 from plait.datasets import Example, Selection, open_dataset
@@ -18,7 +18,7 @@ from plait.errors import BatchNotFound, InputError
 from plait.experiments.definitions import Definition, in_split
 from plait.experiments.evaluator_specs import describe
 from plait.experiments.origins import dataset_hash, find_origin
-from plait.experiments.readings import find_experiment
+from plait.experiments.readings import find_experiment, notes_of
 from plait.experiments.scoring import ExperimentScoring
 from plait.inputs import input_fields
 from plait.json_values import to_json
@@ -26,7 +26,7 @@ from plait.runs import Graph
 from plait.settings import Settings, from_env
 from plait.store.folders import BatchInfo
 
-__all__ = ["NewExperiment", "OpenedExperiment", "check_name", "old_experiment", "open_experiment"]
+__all__ = ["NewExperiment", "OpenedExperiment", "check_name", "open_experiment", "stored_scoring"]
 
 _FUNCTION = "function"
 """Marks an evaluator that was given as an object of Python, which no later process can load."""
@@ -54,7 +54,7 @@ class OpenedExperiment:
     """An experiment that is ready to run, as a batch."""
 
     batch: NewBatch
-    examples: int
+    examples: Sequence[Example]
     reused: str | None
 
 
@@ -105,32 +105,23 @@ async def open_experiment(new: NewExperiment) -> OpenedExperiment:
         scoring=scoring,
         notes=notes,
     )
-    return OpenedExperiment(batch, len(examples), (reused.name or reused.id) if reused else None)
+    return OpenedExperiment(batch, examples, (reused.name or reused.id) if reused else None)
 
 
-def old_experiment(
-    batch: BatchInfo, *, evaluators: Sequence[object] | None = None, options: BatchOptions | None = None
-) -> OldBatch:
-    """What goes on with an experiment, scored as it began.
+def stored_scoring(batch: BatchInfo, evaluators: Sequence[object] | None = None) -> ExperimentScoring:
+    """How a stored experiment is scored, so that it can be gone on with.
 
     `evaluators` are those that were given in Python, once more. Raises InputError where they are needed and not given.
     """
-    notes = cast("Mapping[str, object]", batch.meta.get(EXPERIMENT) or {})
-    stored = cast("Sequence[object]", notes.get("evaluators") or ())
+    notes = notes_of(batch.meta)
     if evaluators is None:
-        if lost := [str(each[_FUNCTION]) for each in stored if isinstance(each, Mapping) and _FUNCTION in each]:
+        evaluators = notes.get("evaluators") or ()
+        if lost := [str(each[_FUNCTION]) for each in evaluators if isinstance(each, Mapping) and _FUNCTION in each]:
             raise InputError(
-                f"{batch.name or batch.id} was scored by functions given in Python ({', '.join(lost)}): go on with it "
+                f"{batch.name or batch.id} is scored by functions given in Python ({', '.join(lost)}): go on with it "
                 "there, plait.evaluate(definition, name=..., resume=True)"
             )
-        evaluators = cast("Sequence[object]", stored)
-    node, repetitions = notes.get("node"), notes.get("repetitions")
-    scoring = ExperimentScoring(
-        tuple(evaluators),
-        node if isinstance(node, str) else None,
-        repetitions if isinstance(repetitions, int) else 1,
-    )
-    return OldBatch(id=batch.id, scoring=scoring, options=options)
+    return ExperimentScoring(tuple(evaluators), notes.get("node"), int(notes.get("repetitions") or 1))
 
 
 def check_name(home: Path, name: str | None, *, replaced: bool = False) -> None:

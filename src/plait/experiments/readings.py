@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +15,9 @@ from plait.experiments.records import Experiment, Failure, Origin, Score
 from plait.experiments.stored_runs import decode
 from plait.store.folders import BatchInfo, find_batch, list_batches, read_batch
 from plait.store.readers import BatchReader
+from plait.store.rows import json_text
 
-__all__ = ["SUMMARY", "find_experiment", "list_experiments", "read_experiment"]
+__all__ = ["SUMMARY", "find_experiment", "list_experiments", "notes_of", "read_experiment"]
 
 SUMMARY = "experiment_summary"
 """The key under which the scores of summary evaluators are stored."""
@@ -51,7 +54,7 @@ def read_experiment(batch: BatchInfo) -> Experiment:
         rows = list(reader.rows())
         meta = reader.meta
     decoded = [decode(row) for row in rows]
-    notes, summary = _notes(meta), cast("Mapping[str, Any]", meta.get(SUMMARY) or {})
+    notes, summary = notes_of(meta), cast("Mapping[str, Any]", meta.get(SUMMARY) or {})
     began = min((row.finished_at - row.duration_s for row in rows), default=batch.created_at)
     lower: frozenset[str] = frozenset().union(*(keys for _, keys in decoded))
     return Experiment(
@@ -71,11 +74,17 @@ def read_experiment(batch: BatchInfo) -> Experiment:
         cluster=notes.get("cluster"),
         node=notes.get("node"),
         reused=notes.get("reused"),
-        origin=Origin(**(notes.get("origin") or {})),
+        origin=replace(Origin(**(notes.get("origin") or {})), workflow_digest=_digest(meta.get("workflow_digests"))),
         thresholds=notes.get("thresholds") or {},
     )
 
 
-def _notes(meta: Mapping[str, object]) -> Mapping[str, Any]:
+def _digest(parts: object) -> str:
+    """One for the workflow's shape and files together."""
+    return blake2b(json_text(parts).encode(), digest_size=8).hexdigest() if parts else ""
+
+
+def notes_of(meta: Mapping[str, object]) -> Mapping[str, Any]:
+    """What is stored of an experiment as it begins, beside what every batch has."""
     found = meta.get(EXPERIMENT)
     return found if isinstance(found, Mapping) else {}

@@ -1,0 +1,1 @@
+"""The commands around experiments: `plait eval`, `compare`, `experiments`, `report`."""
