@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypedDict
 
 import pytest
+from langchain_core.output_parsers import StrOutputParser
 from langgraph.graph import START, StateGraph
 from langgraph.types import Send, interrupt
 
@@ -485,6 +487,24 @@ async def test_a_run_inside_a_row_has_its_settings_and_its_journal(provider: Sim
     assert {record.status for record in records} == {"success"}
     assert provider.counters.accepted == 4
     assert {str(body["model"]) for body in (request.body for request in provider.requests)} == {"gpt-4.1-mini"}
+
+
+async def test_answers_of_a_chain_are_kept_under_its_node(provider: Simulator, home: Settings) -> None:
+    async def ask_in_chain(state: Part) -> Answers:
+        chain = plait.chat_model() | StrOutputParser()
+        return {"answers": [await chain.with_config(metadata={"label": "x"}).ainvoke(state["prompt"])]}
+
+    builder = StateGraph(State)
+    builder.add_node("ask", ask_in_chain, input_schema=Part)
+    builder.add_conditional_edges(START, fan_out, ["ask"])
+    batch = plait.batch(builder.compile(name="chains"), rows(1), settings=home)
+    await run(batch)
+
+    def branches() -> list[str]:
+        with closing(sqlite3.connect(batch.folder / "batch.db")) as connection:
+            return sorted(branch for (branch,) in connection.execute("SELECT branch FROM calls"))
+
+    assert await asyncio.to_thread(branches) == ["ask@1[0]", "ask@1[1]", "ask@1[2]"]
 
 
 async def test_nobody_pays_for_results_that_nobody_takes(provider: Simulator, home: Settings) -> None:

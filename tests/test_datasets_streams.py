@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import json
 import os
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from plait.datasets import Selection, open_dataset
 from plait.datasets.pumps import AHEAD, in_thread
 from plait.errors import InputError
+from tests.langsmith_server import KEY, LangSmith
 
 
 async def assert_reading_ended() -> None:
@@ -188,55 +186,18 @@ async def test_a_pipe_of_the_shell_is_read_once_from_its_first_byte(tmp_path: Pa
     await writer
 
 
-class LangSmith(BaseHTTPRequestHandler):
-    """The two answers that reading a dataset takes."""
-
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        query = parse_qs(url.query)
-        dataset = "11111111-1111-1111-1111-111111111111"
-        stamp = "2026-01-01T00:00:00Z"
-        if url.path.endswith("/datasets"):
-            entry = {"id": dataset, "name": "stories", "created_at": stamp, "example_count": 2}
-            answer: object = [entry] if query.get("name") == ["stories"] else []
-        elif url.path.endswith("/examples"):
-            ids = ("22222222-2222-2222-2222-222222222222", "33333333-3333-3333-3333-333333333333")
-            offset = int(query.get("offset", ["0"])[0])
-            answer = [
-                {
-                    "id": id_,
-                    "dataset_id": dataset,
-                    "inputs": {"topic": id_[0]},
-                    "outputs": {"n": 1},
-                    "created_at": stamp,
-                }
-                for id_ in ids
-            ][offset:]
-        else:
-            answer = {}
-        body = json.dumps(answer).encode()
-        self.send_response(200 if self.headers.get("x-api-key") == "a-key" else 401)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the parent's name)
-        pass
-
-
 async def test_a_langsmith_dataset_is_read_by_its_name() -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), LangSmith)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        env = {"LANGSMITH_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "LANGCHAIN_API_KEY": "a-key"}
+    ids = ("22222222-2222-2222-2222-222222222222", "33333333-3333-3333-3333-333333333333")
+    async with LangSmith() as langsmith:
+        langsmith.add_dataset(
+            "stories", *({"id": id_, "inputs": {"topic": id_[0]}, "outputs": {"n": 1}} for id_ in ids)
+        )
+        env = {"LANGSMITH_ENDPOINT": langsmith.url, "LANGCHAIN_API_KEY": KEY}
         dataset = open_dataset("langsmith:stories", Selection(limit=5), env=env)
         examples = [example async for example in dataset.examples()]
         assert [example.inputs for example in examples] == [{"topic": "2"}, {"topic": "3"}]
-        assert examples[0].id.startswith("2222")
+        assert [example.id for example in examples] == list(ids)
         assert examples[0].reference_outputs == {"n": 1}
         assert await dataset.count() == 2
         with pytest.raises(InputError, match="langsmith:tales: cannot be read from LangSmith"):
             await open_dataset("langsmith:tales", env=env).count()
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -103,7 +103,12 @@ class NodeWatch(BaseCallbackHandler):
 
 
 def _metadata() -> Mapping[str, Any]:
-    return (var_child_runnable_config.get() or {}).get("metadata") or {}
+    config = var_child_runnable_config.get() or {}
+    metadata: Mapping[str, Any] = config.get("metadata") or {}
+    if "langgraph_checkpoint_ns" in metadata:
+        return metadata
+    # Within a chain of a node LangGraph's part stands with the callbacks alone.
+    return getattr(config.get("callbacks"), "metadata", None) or {}
 
 
 def _is_called(metadata: Mapping[str, Any]) -> bool:

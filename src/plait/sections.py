@@ -114,6 +114,7 @@ class Section(BoundsSection):
     quota_timezone: str | None = None
     share: StrictBool | None = None
     searxng_url: str | None = None
+    experiments: str | None = None
     prices: dict[str, Any] = {}
     """In dollars per 1,000,000 tokens, by model; plait.prices reads them."""
     endpoints: dict[str, EndpointSection] = {}

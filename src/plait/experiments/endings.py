@@ -8,9 +8,9 @@ from pathlib import Path
 
 from plait.app import App
 from plait.experiments.evaluators import load_summary_evaluator
+from plait.experiments.evaluators.summaries import summarize
 from plait.experiments.readings import SUMMARY, read_experiment
 from plait.experiments.records import Experiment
-from plait.experiments.summaries import summarize
 from plait.json_values import to_json
 from plait.store.batches import BatchStore
 from plait.store.folders import read_batch

@@ -16,7 +16,7 @@ from plait.batches.rows import known_keys
 from plait.datasets import Example, Selection, open_dataset
 from plait.errors import BatchNotFound, InputError
 from plait.experiments.definitions import Definition, in_split
-from plait.experiments.evaluator_specs import describe
+from plait.experiments.evaluators.specs import describe
 from plait.experiments.origins import dataset_hash, find_origin
 from plait.experiments.readings import find_experiment, notes_of
 from plait.experiments.scoring import ExperimentScoring

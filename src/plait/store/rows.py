@@ -43,7 +43,7 @@ class RowRecord:
     attempts: int = 1
     finished_at: float = 0.0
     evaluation: Mapping[str, object] | None = None
-    """Of an experiment's row: its example, scores and trace as JSON values (see plait.experiments.evaluations)."""
+    """Of an experiment's row: its example, scores and trace as JSON values (see plait.experiments.stored_runs)."""
 
 
 def encoded(row: RowRecord) -> tuple[object, ...]:

@@ -1,0 +1,1 @@
+"""The statistics of experiments, on plain numbers: intervals, paired differences, tests, effects, corrections."""
