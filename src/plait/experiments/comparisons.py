@@ -19,6 +19,7 @@ from plait.experiments.findings import (
     MetricComparison,
     NodeComparison,
     NodeTotals,
+    Totals,
 )
 from plait.experiments.metrics import Scored, clusters_of, metric_of, node_totals, scored, totals
 from plait.experiments.records import Experiment
@@ -62,14 +63,15 @@ def compare(before: Experiment, after: Experiment, *, intersect: bool = False) -
         nodes=_nodes(before, after, metrics),
         totals_before=sums[0],
         totals_after=sums[1],
-        shared_draws=_reuses(after, before) or _reuses(before, after),
+        shared_draws=_reuses(after, before, sums[1]) or _reuses(before, after, sums[0]),
         verdict=overall(before.name, after.name, metrics, sums),
         notes=(*remarks_on(before, after, sums), *(note for pair in outcomes for note in pair.notes())),
     )
 
 
-def _reuses(one: Experiment, other: Experiment) -> bool:
-    return one.reused is not None and one.reused in (other.name, other.id)
+def _reuses(one: Experiment, other: Experiment, found: Totals) -> bool:
+    replayed = found.replayed_calls + found.judge_replayed_calls
+    return one.reused is not None and one.reused in (other.name, other.id) and replayed > 0
 
 
 def _only(experiment: Experiment, shared: frozenset[str]) -> tuple[str, ...]:

@@ -30,6 +30,9 @@ def _draws(before: Experiment, after: Experiment, sums: tuple[Totals, Totals]) -
             continue
         replayed = found.replayed_calls + found.judge_replayed_calls
         calls = replayed + found.paid_calls + found.judge_calls
+        if not replayed:
+            yield f"none of the {calls:,} calls of {one.name} was asked alike in {other.name}: nothing was replayed"
+            continue
         yield (
             f"{replayed:,} of {calls:,} calls of {one.name} were replayed from {other.name}: upstream draws are the "
             "same, so what differs comes from what was changed, and upstream variation is in neither interval nor p"
