@@ -10,7 +10,7 @@ from langchain_core.runnables import RunnableConfig
 
 from plait.app import App
 from plait.batches.batches import Batch
-from plait.batches.openings import NewBatch, OldBatch
+from plait.batches.entrances import NewBatch, OldBatch
 from plait.batches.options import BatchOptions
 from plait.batches.progress import Progress
 from plait.batches.sources import Rows

@@ -9,7 +9,8 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 from typing import Self
 
-from plait.batches.openings import NewBatch, OldBatch, OpenBatch, open_new, open_old
+from plait.batches.entrances import NewBatch, OldBatch, OpenBatch
+from plait.batches.openings import open_new, open_old
 from plait.batches.progress import Progress
 from plait.batches.sessions import Session
 from plait.errors import BatchPaused, ModelUnavailable, SettingsError

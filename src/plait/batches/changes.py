@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 
-import plait
 from plait.runs import Graph
 
-_OURS = Path(plait.__file__).resolve().parent
+_OURS = Path(__file__).resolve().parents[1]
 
 
 def describe_workflow(graph: Graph, folder: Path | None) -> dict[str, str]:

@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from plait.batches.openings import NewBatch, OpenBatch, open_new
+from plait.batches.entrances import NewBatch, OpenBatch
+from plait.batches.openings import open_new
 from plait.batches.plan_actuals import actual_of
 from plait.batches.plan_limits import known_parts
 from plait.batches.sessions import Session

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from plait.batches.accounts import FAILED, failed_rows, spent_as_noted, spent_before
 from plait.batches.channels import Orders
+from plait.batches.entrances import OpenBatch
 from plait.batches.executions import Execution, LocalExecution
-from plait.batches.openings import OpenBatch, journals
+from plait.batches.openings import journals
 from plait.batches.progress import Failures, Pace, Progress
 from plait.batches.rows import RowRunner, known_keys
 from plait.batches.sources import STDIN

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from plait.app import App, open_workflow
-from plait.batches.openings import NewBatch, open_new
+from plait.batches.entrances import NewBatch
+from plait.batches.openings import open_new
 from plait.batches.options import BatchOptions
 from plait.batches.sessions import Session
 from plait.batches.soak_grounds import FencedGate, made_inputs, soaked, soaked_environment

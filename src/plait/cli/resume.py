@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from plait.batches import BatchOptions, OldBatch
-from plait.batches.openings import EXPERIMENT
+from plait.batches.entrances import EXPERIMENT
 from plait.cli.batch import check_home, flagged, open_for_rows, pause_values
 from plait.cli.options import Limits, OutputFlags, PauseFlags
 from plait.cli.sittings import Sitting

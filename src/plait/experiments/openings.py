@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
 
 from plait.app import App, find_app, open_workflow
-from plait.batches import BatchOptions, NewBatch, Rows
-from plait.batches.openings import EXPERIMENT
+from plait.batches import BatchOptions, NewBatch
+from plait.batches.entrances import EXPERIMENT
 from plait.batches.rows import known_keys
 from plait.datasets import Example, Selection, open_dataset
 from plait.errors import BatchNotFound, InputError
@@ -69,7 +68,7 @@ async def open_experiment(new: NewExperiment) -> OpenedExperiment:
     async with AsyncExitStack() as stack:
         graph = await _graph(definition.workflow, app, stack)
         target = scoring.target(graph)
-        await stack.enter_async_context(scoring.opened(app.root if app else None))
+        await stack.enter_async_context(scoring.opened(app))
         examples = await _examples(definition, target, settings)
     options = _options(new, reused)
     origin = await find_origin(
@@ -168,8 +167,7 @@ async def _graph(workflow: str | Graph, app: App | None, stack: AsyncExitStack) 
 
 async def _examples(definition: Definition, target: Graph, settings: Settings) -> list[Example]:
     """All of them: their ids must differ and their number be known before anything is paid."""
-    rows = cast("Rows", definition.dataset)
-    dataset = open_dataset(rows, Selection(), inputs=input_fields(target), env=settings.langsmith)
+    dataset = open_dataset(definition.dataset, Selection(), inputs=input_fields(target), env=settings.langsmith)
     found = [example async for example in dataset.examples()]
     if definition.split is not None:
         found = [example for example in found if in_split(example, definition.split)]

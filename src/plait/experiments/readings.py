@@ -9,7 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
 
-from plait.batches.openings import EXPERIMENT
+from plait.batches.entrances import EXPERIMENT
 from plait.errors import BatchNotFound, InputError
 from plait.experiments.records import Experiment, Failure, Origin, Score
 from plait.experiments.stored_runs import decode

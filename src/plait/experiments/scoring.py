@@ -117,10 +117,8 @@ class ScoredRow:
     async def _outcomes(self, run: ExampleRun, judging: _Judging) -> list[tuple[Evaluator, Outcome]]:
         """What every evaluator says, in the order in which they were named; a key belongs to one of them."""
         whole = [each for each in self._evaluators if each.node is None]
-        told, *others = await asyncio.gather(
-            judging.ask(whole, run),
-            *(self._of_node(each, each.node, run, judging) for each in self._evaluators if each.node is not None),
-        )
+        by_node = [self._of_node(each, each.node, run, judging) for each in self._evaluators if each.node is not None]
+        told, others = await asyncio.gather(judging.ask(whole, run), asyncio.gather(*by_node))
         found = {_place(evaluator): outcome for evaluator, outcome in [*told, *others]}
         owners: dict[tuple[str, str | None], str] = {}
         return [(each, _distinct(each, found[_place(each)], owners)) for each in self._evaluators]
