@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,10 +24,12 @@ from plait.experiments.baselines import read_baseline, write_baseline
 from plait.experiments.evaluators import evaluator
 from plait.experiments.openings import NewExperiment, open_experiment
 from plait.experiments.readings import list_experiments
+from plait.exports import export
 from plait.runs import Graph
 from plait.settings import Settings, from_env
 from plait.simulator import Behaviour, Body, Simulator
 from plait.store.folders import read_batch
+from plait.store.readers import BatchReader
 
 
 class State(TypedDict, total=False):
@@ -436,3 +439,20 @@ async def test_an_older_store_is_read_without_scores(settings: Settings) -> None
     info = await asyncio.to_thread(read_batch, experiment.folder)
     assert info.counts == {"success": 1}
     assert [run.scores for run in (await read("before", settings=settings)).runs] == [()]
+
+
+async def test_scores_are_exported_beside_the_outputs(settings: Settings, tmp_path: Path) -> None:
+    experiment = await evaluate(
+        definition(evaluators=(mentions_topic, judge), rows=2), name="before", settings=settings
+    )
+
+    def exported(name: str) -> str:
+        with BatchReader(experiment.folder) as reader:
+            export(reader, tmp_path / name)
+        return (tmp_path / name).read_text()
+
+    lines = [json.loads(line) for line in (await asyncio.to_thread(exported, "o.jsonl")).splitlines()]
+    assert [line["scores"] for line in lines] == [{"mentions_topic": True, "judge": 5.8}] * 2
+    head, first, _ = (await asyncio.to_thread(exported, "o.csv")).splitlines()
+    assert "scores.mentions_topic,scores.judge" in head
+    assert ",true,5.8," in first

@@ -3,6 +3,7 @@
 A line of JSON is {id, outputs, error, usage}. A table has the columns id, one for each field of the outputs (over all
 rows; `outputs.` before the name of one that is called like a column of ours; `outputs` for those that are no object),
 error ("Type: message"), status, input_tokens, cached_tokens, output_tokens. Lists and objects in a field stand as JSON.
+Of an experiment a line also has {scores}, and a table a column `scores.KEY` for each score.
 
 Parquet's types come from all rows, so those are read twice: bool, int64, double (also integers beside fractions) or
 string; in a column of texts and other things the other things stand as JSON. Values are written as they are, also
@@ -106,7 +107,26 @@ def json_line(row: RowRecord) -> str:
 def _line(columns: Sequence[object]) -> str:
     _, row_id, _, outputs, error, usage, *_ = columns
     name = json.dumps(row_id, ensure_ascii=False)
-    return f'{{"id": {name}, "outputs": {outputs or "null"}, "error": {error or "null"}, "usage": {usage or "{}"}}}'
+    scored = "" if columns[10] is None else f', "scores": {_json(_scores(columns))}'
+    return (
+        f'{{"id": {name}, "outputs": {outputs or "null"}, "error": {error or "null"}, "usage": {usage or "{}"}{scored}}}'
+    )
+
+
+def _scores(columns: Sequence[object]) -> dict[str, object]:
+    """By key what the evaluators say of an experiment's row; empty for other rows."""
+    evaluation = columns[10]
+    if not isinstance(evaluation, str):
+        return {}
+    found = {}
+    for score in json.loads(evaluation).get("scores", ()):
+        key = f"{score['node']}/{score['key']}" if score.get("node") else score["key"]
+        found[key] = score.get("score", score.get("value"))
+    return found
+
+
+def _table_fields(columns: Columns) -> dict[str, object]:
+    return {**_fields(columns[3]), **{f"scores.{key}": value for key, value in _scores(columns).items()}}
 
 
 def _write_lines(rows: Rows, file: IO[bytes]) -> int:
@@ -149,7 +169,7 @@ class _TextFile:
 
 
 def _cells(columns: Columns, fields: Sequence[str]) -> list[object]:
-    values = _fields(columns[3])
+    values = _table_fields(columns)
     usage = _usage(columns[5])
     cells = [_cell(values.get(field)) for field in fields]
     return [columns[1], *cells, _error(columns[4]), columns[2], *(usage[name] for name in _USAGE)]
@@ -173,7 +193,7 @@ def _write_parquet(rows: Rows, file: IO[bytes]) -> int:
     count = 0
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for chunk in _chunks(rows()):
-            outputs = [_fields(columns[3]) for columns in chunk]
+            outputs = [_table_fields(columns) for columns in chunk]
             usages = [_usage(columns[5]) for columns in chunk]
             values: list[Sequence[object]] = [[columns[1] for columns in chunk]]
             values += [[_typed(row.get(field), kind) for row in outputs] for field, kind in kinds.items()]
@@ -202,7 +222,7 @@ def _kinds(rows: Iterable[Columns]) -> dict[str, str]:
     """What each field of all outputs is: bool, int, float, text or mixed; in the order of their first occurrence."""
     kinds: dict[str, str] = {}
     for columns in rows:
-        for field, value in _fields(columns[3]).items():
+        for field, value in _table_fields(columns).items():
             before, kind = kinds.get(field, ""), _kind(value)
             if not before or before == kind:
                 kinds[field] = kind or before

@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 
 from plait.cli import batch_commands, exits
+from plait.cli.experiments import look_commands
+from plait.cli.experiments.eval_command import evaluate
 from plait.cli.groups import grouped
 from plait.cli.options import App, Context, Json, Limits, Model, bound
 from plait.cli.plan_command import plan
@@ -23,7 +25,7 @@ from plait.errors import InputError
 Work = Callable[[], int]
 """Does what the command line asks and returns the exit code."""
 
-RUN, BATCHES, LOOK, SET_UP = "Run", "Batches", "Look", "Set up"
+RUN, BATCHES, EVALUATE, LOOK, SET_UP = "Run", "Batches", "Evaluate", "Look", "Set up"
 
 app = typer.Typer(
     name="plait",
@@ -106,6 +108,10 @@ app.command("batches", rich_help_panel=BATCHES)(batch_commands.batches)
 app.command("show", rich_help_panel=BATCHES)(batch_commands.show)
 app.command("export", rich_help_panel=BATCHES)(batch_commands.export)
 app.command("prune", rich_help_panel=BATCHES)(batch_commands.prune)
+app.command("eval", rich_help_panel=EVALUATE)(grouped(evaluate))
+app.command("compare", rich_help_panel=EVALUATE)(look_commands.compare)
+app.command("experiments", rich_help_panel=EVALUATE)(look_commands.experiments)
+app.command("report", rich_help_panel=EVALUATE)(look_commands.report)
 
 
 @app.command("list", rich_help_panel=LOOK)

@@ -73,7 +73,7 @@ async def open_experiment(new: NewExperiment) -> OpenedExperiment:
     options = _options(new, reused)
     origin = await find_origin(
         app.root if app else None,
-        dataset=_dataset_name(definition, app),
+        dataset=definition.dataset_name,
         dataset_hash=await asyncio.to_thread(dataset_hash, examples),
         model=settings.model,
         context=definition.context,
@@ -176,15 +176,6 @@ async def _examples(definition: Definition, target: Graph, settings: Settings) -
     if definition.limit is not None:
         found = found[: definition.limit]
     return [replace(example, position=position) for position, example in enumerate(found)]
-
-
-def _dataset_name(definition: Definition, app: App | None) -> str:
-    """As a reader finds it: a path from the app's folder on, or what was given."""
-    dataset = definition.dataset
-    if not isinstance(dataset, str | Path):
-        return "rows"
-    path = Path(dataset)
-    return str(path.relative_to(app.root)) if app and path.is_relative_to(app.root) else str(dataset)
 
 
 def _options(new: NewExperiment, reused: BatchInfo | None) -> BatchOptions:

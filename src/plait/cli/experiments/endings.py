@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
-
 from plait.app import App, find_app
 from plait.batches import Batch
 from plait.cli import exits
-from plait.cli.experiments.words import comparison_page, experiment_json, experiment_page
+from plait.cli.experiments.tables import terminal
+from plait.cli.experiments.words import comparison_brief, experiment_json, experiment_page
 from plait.experiments.baselines import write_baseline
 from plait.experiments.comparisons import compare
 from plait.experiments.endings import conclude
@@ -50,10 +49,10 @@ class Ending:
             told = experiment_json(experiment, found, sums, checks, comparison)
             self.out.write(f"{dumps(told, indent=2)}\n")
         else:
-            console = Console(file=self.out, highlight=False, markup=False)
+            console = terminal(self.out)
             console.print(experiment_page(experiment, found, sums, checks))
             if comparison is not None:
-                console.print(comparison_page(comparison, experiment=experiment))
+                console.print(comparison_brief(comparison))
         self.out.flush()
         if self.update is not None:
             write_baseline(experiment, self.update)
