@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from pathlib import Path
 
 import pytest
 
-from plait.simulator import Behaviour, Body, Profile, running
+from plait.simulator import Behaviour, Body, Profile, Simulator, running
 from tests.command import Ended, endpoint_env, on_terminal, plait, started, write_app
+from tests.langsmith_server import LangSmith
 
 STORY = """
 from dataclasses import dataclass
@@ -339,3 +341,28 @@ def test_a_judge_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
         assert sum("It is a story." not in str(request.body) for request in provider.requests) == 8 >= paid
     # The simulator's answer is no verdict of a judge: that is told apart, too.
     assert "is_story" in resumed.out + resumed.err
+
+
+async def test_an_experiment_is_sent_to_langsmith_on_request_alone(provider: Simulator, tmp_path: Path) -> None:
+    app = app_with(tmp_path, topics(3))
+    async with LangSmith() as langsmith:
+        env = endpoint_env(provider) | langsmith.env
+        quiet = await asyncio.to_thread(plait, "eval", "stories", "--name", "quiet", cwd=app, env=env)
+        assert quiet.code == 0, quiet.err
+        assert langsmith.requests == []
+        sent = await asyncio.to_thread(plait, "eval", "stories", "--name", "sent", "--langsmith", cwd=app, env=env)
+        assert sent.code == 0, sent.err
+        assert "sent to LangSmith: " in sent.err
+        assert (len(langsmith.sessions), len(langsmith.examples), len(langsmith.feedback)) == (1, 3, 6)
+        again = await asyncio.to_thread(plait, "report", "quiet", "--langsmith", cwd=app, env=env)
+        assert again.code == 0, again.err
+        assert (len(langsmith.sessions), len(langsmith.examples)) == (2, 3)
+        langsmith.forbids = 403
+        refused = await asyncio.to_thread(plait, "eval", "stories", "--langsmith", cwd=app, env=env)
+    assert refused.code == 1
+    assert "send it again: plait report " in refused.err
+    paid = provider.counters.received
+    without = await asyncio.to_thread(plait, "eval", "stories", "--langsmith", cwd=app, env=endpoint_env(provider))
+    assert without.code == 2
+    assert "--langsmith: expected a key of LangSmith, found none: set LANGSMITH_API_KEY" in without.err
+    assert provider.counters.received == paid

@@ -11,8 +11,10 @@ from typing import TextIO
 from plait.app import App, find_app
 from plait.batches import Batch
 from plait.cli import exits
+from plait.cli.experiments.sending import send
 from plait.cli.experiments.tables import terminal
 from plait.cli.experiments.words import comparison_brief, experiment_json, experiment_page
+from plait.errors import PlaitError
 from plait.experiments.baselines import write_baseline
 from plait.experiments.comparisons import compare
 from plait.experiments.endings import conclude
@@ -22,6 +24,7 @@ from plait.experiments.readings import notes_of
 from plait.experiments.records import Experiment
 from plait.experiments.thresholds import ThresholdCheck, check_thresholds
 from plait.json_values import dumps
+from plait.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +37,22 @@ class Ending:
     baseline: Experiment | None = None
     update: Path | None = None
     """The file that is to become its baseline."""
+    langsmith: Settings | None = None
+    """Send it to LangSmith with the key in these."""
     as_json: bool = False
 
     async def conclude(self, batch: Batch, code: int) -> int:
         """Tell what came out; returns the exit code. A Sitting's `conclude`."""
         experiment = await conclude(batch.folder, self.summary_evaluators, app=self.app)
-        return await asyncio.to_thread(self._tell, experiment, code)
+        code = await asyncio.to_thread(self._tell, experiment, code)
+        if self.langsmith is None:
+            return code
+        try:
+            await send(experiment, self.langsmith)
+        except PlaitError as error:
+            exits.say(f"{error}\nthe experiment is kept; send it again: plait report {experiment.id} --langsmith")
+            return code or exits.FAILED
+        return code
 
     def _tell(self, experiment: Experiment, code: int) -> int:
         found, sums = metrics(experiment), totals(experiment)

@@ -15,6 +15,7 @@ from plait.cli import arguments
 from plait.cli.apps import open_app
 from plait.cli.batch import check_home, check_model_named, flagged, open_for_rows, pause_values
 from plait.cli.experiments.endings import Ending
+from plait.cli.experiments.sending import check_key
 from plait.cli.options import Limits, PauseFlags
 from plait.cli.sittings import Sitting
 from plait.errors import InputError
@@ -48,6 +49,7 @@ class Options:
     reuse: str | None = None
     replace_name: bool = False
     app: Path | None = None
+    langsmith: bool = False
     as_json: bool = False
     quiet: bool = False
     debug: bool = False
@@ -61,6 +63,8 @@ def evaluate(options: Options) -> int:
     definition = _definition(app, options)
     app, settings = open_for_rows(options.app, options.model or definition.model, options.limits)
     check_home(settings)
+    if options.langsmith:
+        check_key(settings)
     parse_thresholds(definition.thresholds)  # before anything is paid
     baseline = _baseline(app, definition, settings, options)
     values = pause_values(options.pauses)
@@ -80,6 +84,7 @@ def evaluate(options: Options) -> int:
         summary_evaluators=definition.summary_evaluators,
         baseline=baseline,
         update=baseline_file(app, definition.name) if options.update_baseline else None,
+        langsmith=settings if options.langsmith else None,
         as_json=options.as_json,
         out=sys.stdout,
     )

@@ -44,6 +44,9 @@ def evaluate(
     update_baseline: Annotated[
         bool, switch("--update-baseline", "Make it the app's baseline, in eval/baselines/.", _AGAINST)
     ] = False,
+    langsmith: Annotated[
+        bool, switch("--langsmith", "Send it to LangSmith when it is done; needs LANGSMITH_API_KEY.", OUTPUT)
+    ] = False,
     model: Model = None,
     context: Context = None,
     directory: App = None,
@@ -77,6 +80,7 @@ def evaluate(
         reuse=reuse,
         replace_name=replace_name,
         app=directory,
+        langsmith=langsmith,
         as_json=as_json,
         quiet=quiet,
         debug=bool(program.obj),

@@ -74,6 +74,9 @@ def report(
             help="Compare it with this one, or with none. Default: the one whose answers it reused.",
         ),
     ] = None,
+    langsmith: Annotated[
+        bool, typer.Option("--langsmith", help="Send it to LangSmith instead; needs LANGSMITH_API_KEY.")
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> Work:
@@ -83,5 +86,7 @@ def report(
     """
     from plait.cli.experiments import report as implementation
 
-    options = implementation.Options(name=name, html=html, against=against, force=force, as_json=as_json)
+    options = implementation.Options(
+        name=name, html=html, against=against, force=force, as_json=as_json, langsmith=langsmith
+    )
     return partial(implementation.show_report, options)

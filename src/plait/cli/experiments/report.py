@@ -23,6 +23,7 @@ from plait.experiments.readings import find_experiment, read_experiment
 from plait.experiments.records import Experiment
 from plait.experiments.thresholds import ThresholdCheck, check_thresholds
 from plait.json_values import dumps
+from plait.process import run_loop
 from plait.reports import ReportInput, write_report
 from plait.settings import Settings
 
@@ -41,6 +42,8 @@ class Options:
     """None: the experiment whose answers it reused; `none`: no other."""
     force: bool = False
     as_json: bool = False
+    langsmith: bool = False
+    """Send it to LangSmith instead of showing it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +82,12 @@ def show_report(options: Options) -> int:
     _, settings = open_app(None)
     batch = find_experiment(settings.home, options.name)
     experiment = read_experiment(batch)
+    if options.langsmith:
+        from plait.cli.experiments.sending import check_key, send  # langsmith
+
+        check_key(settings)
+        run_loop(send(experiment, settings))
+        return 0
     before, comparison = _compared(experiment, options, settings.home)
     shown = Shown.of(experiment, comparison=comparison, before=before)
     if options.as_json:
