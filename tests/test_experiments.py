@@ -150,6 +150,17 @@ async def test_only_what_changed_is_paid_and_upstream_draws_are_the_same(
     assert (compared.totals_after.paid_calls, compared.totals_after.replayed_calls) == (6, 6)
 
 
+async def test_answers_are_reused_along_a_chain_of_experiments(provider: Simulator, settings: Settings) -> None:
+    await evaluate(definition(), name="first", settings=settings)
+    await evaluate(definition(story("write well")), name="second", reuse="first", settings=settings)
+    paid = provider.counters.received
+    third = await evaluate(definition(story("write better")), name="third", reuse="second", settings=settings)
+    assert provider.counters.received - paid == 6
+    assert {run.usage["replayed_calls"] for run in third.runs} == {1}
+    again = await evaluate(definition(), name="fourth", reuse="third", settings=settings)
+    assert {run.usage["replayed_calls"] for run in again.runs} == {2}
+
+
 async def test_repetitions_are_runs_of_their_own(provider: Simulator, settings: Settings) -> None:
     experiment = await evaluate(replace(definition(rows=3), repetitions=3), name="thrice", settings=settings)
     assert provider.counters.received == 18
@@ -287,8 +298,8 @@ async def test_an_experiment_goes_on_after_a_stop_and_pays_nothing_twice(
     provider: Simulator, settings: Settings
 ) -> None:
     found = definition(evaluators=(mentions_topic, judge), rows=30)
+    bounded = settings.override(max_concurrency=2)
     with pytest.raises(BatchPaused):
-        bounded = settings.override(max_concurrency=2)
         await evaluate(found, name="long", options=BatchOptions(budget_tokens=800), settings=bounded)
     assert 0 < len((await read("long", settings=settings)).runs) < 30
     with pytest.raises(InputError, match="not finished: go on with it, plait resume long"):

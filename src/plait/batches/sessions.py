@@ -16,6 +16,7 @@ from plait.batches.entrances import OpenBatch
 from plait.batches.executions import Execution, LocalExecution
 from plait.batches.openings import journals
 from plait.batches.progress import Failures, Pace, Progress
+from plait.batches.reuses import reused_journals
 from plait.batches.rows import RowRunner, known_keys
 from plait.batches.sources import STDIN
 from plait.batches.spending import Spending
@@ -25,7 +26,6 @@ from plait.batches.workers import WorkerExecution
 from plait.datasets.examples import Example
 from plait.errors import (
     BatchChanged,
-    BatchNotFound,
     BatchPaused,
     EndpointUnreachable,
     InputError,
@@ -38,7 +38,6 @@ from plait.journal import Journal, void
 from plait.masking import masked, redacted
 from plait.process import is_ours
 from plait.store.batches import BatchStore
-from plait.store.folders import find_batch
 from plait.store.rows import RowRecord
 
 logger = logging.getLogger("plait")
@@ -95,10 +94,7 @@ class Session:
             return (), (), spent | spent_as_noted(self._store)
         reused: list[Path] = []
         if options.reuse:
-            try:
-                reused = journals(find_batch(self._opened.workflow.settings.home, options.reuse))
-            except BatchNotFound as error:
-                logger.warning("%s goes on without the answers it was to reuse: %s", self._store.id, error)
+            reused = reused_journals(self._opened.workflow.settings.home, options.reuse, by=self._store.id)
         return tuple(journals(self._store.folder)), tuple(reused), spent
 
     async def _here(self, earlier: tuple[Path, ...], reused: tuple[Path, ...]) -> LocalExecution:

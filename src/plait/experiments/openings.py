@@ -18,6 +18,7 @@ from plait.experiments.definitions import Definition, in_split
 from plait.experiments.evaluators.specs import describe
 from plait.experiments.origins import dataset_hash, find_origin
 from plait.experiments.readings import find_experiment, notes_of
+from plait.experiments.records import Origin
 from plait.experiments.scoring import ExperimentScoring
 from plait.inputs import input_fields
 from plait.json_values import to_json
@@ -70,7 +71,7 @@ async def open_experiment(new: NewExperiment) -> OpenedExperiment:
         target = scoring.target(graph)
         await stack.enter_async_context(scoring.opened(app))
         examples = await _examples(definition, target, settings)
-    options = _options(new, reused)
+    name_of_reused = (reused.name or reused.id) if reused else None
     origin = await find_origin(
         app.root if app else None,
         dataset=definition.dataset_name,
@@ -79,32 +80,33 @@ async def open_experiment(new: NewExperiment) -> OpenedExperiment:
         context=definition.context,
         keys=known_keys(settings),
     )
-    notes: dict[str, object] = {
-        "name": new.name,
-        EXPERIMENT: {
-            "definition": definition.name,
-            "repetitions": definition.repetitions,
-            "evaluators": [_told(each) for each in definition.evaluators],
-            "summary_evaluators": [_told(each) for each in definition.summary_evaluators],
-            "node": definition.node,
-            "cluster": definition.cluster,
-            "thresholds": {key: str(value) for key, value in definition.thresholds.items()},
-            "reused": (reused.name or reused.id) if reused else None,
-            "origin": to_json(origin),
-        },
-    }
     batch = NewBatch(
         workflow=definition.workflow,
         rows=examples,
-        options=options,
+        options=_options(new, reused),
         context=dict(definition.context) or None,
         app=app,
         settings=settings,
         repetitions=definition.repetitions,
         scoring=scoring,
-        notes=notes,
+        notes={"name": new.name, EXPERIMENT: _notes(definition, origin, name_of_reused)},
     )
-    return OpenedExperiment(batch, examples, (reused.name or reused.id) if reused else None)
+    return OpenedExperiment(batch, examples, name_of_reused)
+
+
+def _notes(definition: Definition, origin: Origin, reused: str | None) -> dict[str, object]:
+    """What is stored of an experiment beside what every batch has; `readings` and `stored_scoring` read it."""
+    return {
+        "definition": definition.name,
+        "repetitions": definition.repetitions,
+        "evaluators": [_told(each) for each in definition.evaluators],
+        "summary_evaluators": [_told(each) for each in definition.summary_evaluators],
+        "node": definition.node,
+        "cluster": definition.cluster,
+        "thresholds": {key: str(value) for key, value in definition.thresholds.items()},
+        "reused": reused,
+        "origin": to_json(origin),
+    }
 
 
 def stored_scoring(batch: BatchInfo, evaluators: Sequence[object] | None = None) -> ExperimentScoring:

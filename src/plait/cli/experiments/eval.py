@@ -69,7 +69,7 @@ def evaluate(options: Options) -> int:
     baseline = _baseline(app, definition, settings, options)
     values = pause_values(options.pauses)
     with flagged({each.name for each in fields(BatchOptions)}):
-        batch_options = replace(BatchOptions(), **values)  # type: ignore[arg-type]
+        batch_options = BatchOptions(**values)  # type: ignore[arg-type]
     wanted = NewExperiment(
         definition=definition,
         name=options.name,
@@ -88,31 +88,32 @@ def evaluate(options: Options) -> int:
         as_json=options.as_json,
         out=sys.stdout,
     )
-
-    async def run() -> int:
-        await check_model_named(app, str(definition.workflow), settings, dict(definition.context))
-        with own_process(settings):
-            opened = await open_experiment(wanted)
-        if baseline is not None:
-            await asyncio.to_thread(_check_examples, baseline, opened)
-        if not options.quiet:
-            sys.stderr.write(f"{_announced(definition, opened)}\n")
-        sitting = Sitting(
-            wanted=opened.batch,
-            options=opened.batch.options,
-            settings=settings,
-            out=sys.stdout,
-            prints_rows=False,
-            conclude=ending.conclude,
-            wait=options.pauses.wait,
-            quiet=options.quiet,
-            debug=options.debug,
-        )
-        return await sitting.follow()
-
     # What nodes and evaluators print must not mix with results.
     with contextlib.redirect_stdout(sys.stderr):
-        return run_loop(run())
+        return run_loop(_run(wanted, app, settings, ending, options))
+
+
+async def _run(wanted: NewExperiment, app: App, settings: Settings, ending: Ending, options: Options) -> int:
+    definition = wanted.definition
+    await check_model_named(app, str(definition.workflow), settings, dict(definition.context))
+    with own_process(settings):
+        opened = await open_experiment(wanted)
+    if ending.baseline is not None:
+        await asyncio.to_thread(_check_examples, ending.baseline, opened)
+    if not options.quiet:
+        sys.stderr.write(f"{_announced(definition, opened)}\n")
+    sitting = Sitting(
+        wanted=opened.batch,
+        options=opened.batch.options,
+        settings=settings,
+        out=sys.stdout,
+        prints_rows=False,
+        conclude=ending.conclude,
+        wait=options.pauses.wait,
+        quiet=options.quiet,
+        debug=options.debug,
+    )
+    return await sitting.follow()
 
 
 def _definition(app: App, options: Options) -> Definition:
