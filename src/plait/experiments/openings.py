@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from plait.app import App, find_app, open_workflow
 from plait.batches import BatchOptions, NewBatch
@@ -23,11 +24,13 @@ from plait.experiments.scoring import ExperimentScoring
 from plait.inputs import input_fields
 from plait.json_values import to_json
 from plait.runs import Graph
-from plait.settings import Settings, from_env
+from plait.settings import OPENAI_BASE_URL, Settings, from_env
 from plait.store.folders import BatchInfo
 
-__all__ = ["NewExperiment", "OpenedExperiment", "check_name", "open_experiment", "stored_scoring"]
+__all__ = ["BASE_URL", "NewExperiment", "OpenedExperiment", "check_name", "open_experiment", "stored_scoring"]
 
+BASE_URL = "openai_base_url"
+"""The key of the note that says what `openai:` was: what is asked of OpenAI itself is worded differently."""
 _FUNCTION = "function"
 """Marks an evaluator that was given as an object of Python, which no later process can load."""
 
@@ -89,7 +92,11 @@ async def open_experiment(new: NewExperiment) -> OpenedExperiment:
         settings=settings,
         repetitions=definition.repetitions,
         scoring=scoring,
-        notes={"name": new.name, EXPERIMENT: _notes(definition, origin, name_of_reused)},
+        notes={
+            "name": new.name,
+            EXPERIMENT: _notes(definition, origin, name_of_reused),
+            BASE_URL: _without_user(settings.endpoints["openai"].base_url),
+        },
     )
     return OpenedExperiment(batch, examples, name_of_reused)
 
@@ -107,6 +114,11 @@ def _notes(definition: Definition, origin: Origin, reused: str | None) -> dict[s
         "reused": reused,
         "origin": to_json(origin),
     }
+
+
+def _without_user(url: str | None) -> str:
+    parts = urlsplit(url or OPENAI_BASE_URL)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def stored_scoring(batch: BatchInfo, evaluators: Sequence[object] | None = None) -> ExperimentScoring:

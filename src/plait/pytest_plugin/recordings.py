@@ -10,8 +10,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import cast
 
+from plait.batches import BatchOptions
 from plait.batches.entrances import EXPERIMENT
 from plait.batches.openings import journals
+from plait.batches.reuses import reused_journals
 from plait.errors import BatchNotFound, InputError
 from plait.experiments.readings import find_experiment, list_experiments
 from plait.store.batches import DATABASE
@@ -90,7 +92,7 @@ def _copy(recording: BatchInfo, folder: Path) -> None:
     try:
         with closing(open_to_read(own)) as source:
             source.execute("VACUUM INTO ?", (str(target),))
-        reused = _reused(recording)
+        reused = _reused(recording, recording.folder.parents[1])
         if not reused and not workers:
             return
         with closing(sqlite3.connect(target)) as connection, connection:
@@ -103,12 +105,10 @@ def _copy(recording: BatchInfo, folder: Path) -> None:
         raise explained(target, error) from error
 
 
-def _reused(recording: BatchInfo) -> list[Path]:
-    """The files of the experiment whose answers this one took, where it is still there."""
-    options = recording.meta.get("options")
-    reused = options.get("reuse") if isinstance(options, Mapping) else None
-    folder = recording.folder.parent / reused if isinstance(reused, str) else None
-    return journals(folder) if folder is not None and (folder / DATABASE).is_file() else []
+def _reused(recording: BatchInfo, home: Path) -> list[Path]:
+    """The files of the experiments whose answers this one took, where they are still there."""
+    reused = BatchOptions.from_json(recording.meta.get("options")).reuse
+    return reused_journals(home, reused, by=recording.id) if reused is not None else []
 
 
 def _notes(batch: BatchInfo) -> Mapping[str, object]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from langsmith.run_helpers import tracing_context
 
@@ -22,7 +21,7 @@ from plait.errors import BatchNotFound, CallUnrecorded, PlaitError
 from plait.experiments import Definition
 from plait.experiments.definitions import find_definition
 from plait.experiments.endings import conclude
-from plait.experiments.openings import NewExperiment, open_experiment
+from plait.experiments.openings import BASE_URL, NewExperiment, open_experiment
 from plait.experiments.readings import read_experiment
 from plait.experiments.records import ExampleRun, Experiment
 from plait.process import own_process
@@ -30,15 +29,13 @@ from plait.pytest_plugin.misses import Misses, noted
 from plait.pytest_plugin.modes import Mode
 from plait.pytest_plugin.recordings import find_recording, keep_recording, take_recording
 from plait.pytest_plugin.results import ExperimentResult, row_name
-from plait.settings import OPENAI_BASE_URL, Endpoint, Settings, from_env
+from plait.settings import Endpoint, Settings, from_env
 from plait.store.folders import BatchInfo, read_batch
 
 __all__ = ["Wanted", "app_of", "explained", "run_experiment"]
 
 _T = TypeVar("_T")
 
-_BASE_URL = "openai_base_url"
-"""Where a batch's meta say what `openai:` was: what is asked of OpenAI itself is worded differently."""
 _NO_KEY = "none-is-needed"
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 """Clients that a graph makes by itself refuse to begin without."""
@@ -140,9 +137,7 @@ async def _evaluated(new: NewExperiment, app: App | None) -> Experiment:
     limits = gc.get_threshold()
     try:
         with own_process(settings):
-            batch = (await open_experiment(new)).batch
-            base_url = settings.endpoints["openai"].base_url
-            running = Batch(replace(batch, notes={**batch.notes, _BASE_URL: _without_user(base_url)}))
+            running = Batch((await open_experiment(new)).batch)
             async with aclosing(running):
                 async for _ in running:
                     pass
@@ -164,16 +159,11 @@ def _settings(app: App | None, definition: Definition) -> Settings:
 def _offline(settings: Settings, recording: BatchInfo, recorded: Experiment, home: Path) -> Settings:
     """As it was recorded, without a key, and with nothing shared with other processes."""
     endpoints: dict[str, Endpoint] = dict(settings.endpoints)
-    if isinstance(base_url := recording.meta.get(_BASE_URL), str):
+    if isinstance(base_url := recording.meta.get(BASE_URL), str):
         endpoints["openai"] = replace(endpoints["openai"], base_url=base_url)
     endpoints = {name: replace(each, api_key=each.api_key or _NO_KEY) for name, each in endpoints.items()}
     model = recorded.origin.model or settings.model
     return replace(settings, model=model, home=home, share=False, endpoints=endpoints, langsmith={})
-
-
-def _without_user(url: str) -> str:
-    parts = urlsplit(url or OPENAI_BASE_URL)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 @contextmanager
