@@ -508,7 +508,7 @@ async def test_answers_of_a_chain_are_kept_under_its_node(provider: Simulator, h
 
 
 async def test_nobody_pays_for_results_that_nobody_takes(provider: Simulator, home: Settings) -> None:
-    # A hundred results that wait to be taken, and what was in flight when they did: without a bound that may be hundreds.
+    # A hundred rows that are done, and those in flight: without a bound these may be hundreds.
     batch = plait.batch(one_call(), rows(600), settings=home.override(max_concurrency=20))
     await anext(aiter(batch))
     seen = -1

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import pytest
 from langchain_core.tools import tool
@@ -31,19 +31,27 @@ from plait.simulator import Behaviour, Body, Simulator
 from plait.store.folders import read_batch
 from plait.store.readers import BatchReader
 
+if TYPE_CHECKING:
+    from plait.experiments.definitions import AnyEvaluator
 
-class State(TypedDict, total=False):
+
+class State(TypedDict):
     topic: str
     plan: str
     story: str
 
 
-async def plan(state: State) -> State:
+class Update(TypedDict, total=False):
+    plan: str
+    story: str
+
+
+async def plan(state: State) -> Update:
     return {"plan": (await plait.chat_model(temperature=1).ainvoke(f"plan {state['topic']}")).text}
 
 
 def story(wish: str = "write", *, name: str = "story") -> Graph:
-    async def write(state: State) -> State:
+    async def write(state: State) -> Update:
         return {"story": (await plait.chat_model(temperature=1).ainvoke(f"{wish} {state['plan']}")).text}
 
     builder = StateGraph(State)
@@ -74,7 +82,7 @@ def topics(count: int) -> list[dict[str, object]]:
 
 
 def definition(
-    graph: Graph | None = None, *, evaluators: Sequence[object] = (mentions_topic,), rows: int = 6
+    graph: Graph | None = None, *, evaluators: Sequence[AnyEvaluator] = (mentions_topic,), rows: int = 6
 ) -> Definition:
     return Definition(name="stories", workflow=graph or story(), dataset=topics(rows), evaluators=tuple(evaluators))
 
@@ -168,9 +176,8 @@ async def test_repetitions_are_runs_of_their_own(provider: Simulator, settings: 
         (f"topic {number}.", repetition) for number in range(3) for repetition in range(3)
     ]
     assert len({run.example.id for run in experiment.runs}) == 3
-    assert [
-        metric.examples for metric in plait.compare(experiment, experiment).metrics[:1] for metric in [metric.after]
-    ] == [3]
+    (compared,) = plait.compare(experiment, experiment).metrics
+    assert (compared.pairs, compared.after.scores) == (3, 9)
 
 
 async def test_a_raising_evaluator_is_named_and_the_others_go_on(settings: Settings) -> None:
@@ -192,7 +199,7 @@ async def test_a_raising_evaluator_is_named_and_the_others_go_on(settings: Setti
 
 
 async def test_a_run_that_fails_has_no_score(settings: Settings) -> None:
-    def odd(state: State) -> State:
+    def odd(state: State) -> Update:
         if "3" in state["topic"]:
             raise ValueError("three")
         return {"story": state["topic"]}
@@ -222,14 +229,10 @@ async def test_a_nodes_outputs_can_be_scored(settings: Settings) -> None:
     class Work(TypedDict):
         number: int
 
-    class Sum(TypedDict, total=False):
-        topic: str
-        story: str
-
-    def work(state: Work) -> Sum:
+    def work(state: Work) -> Update:
         return {}
 
-    def write(state: State) -> State:
+    def write(state: State) -> Update:
         return {"story": "a story"}
 
     builder = StateGraph(State)
@@ -281,7 +284,7 @@ async def test_tools_are_traced(settings: Settings) -> None:
         """Look a word up."""
         return word.upper()
 
-    async def search(state: State) -> State:
+    async def search(state: State) -> Update:
         return {"story": await look_up.ainvoke({"word": state["topic"]})}
 
     builder = StateGraph(State)

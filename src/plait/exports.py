@@ -108,8 +108,8 @@ def _line(columns: Sequence[object]) -> str:
     _, row_id, _, outputs, error, usage, *_ = columns
     name = json.dumps(row_id, ensure_ascii=False)
     scored = "" if columns[10] is None else f', "scores": {_json(_scores(columns))}'
-    parts = f'"id": {name}, "outputs": {outputs or "null"}, "error": {error or "null"}, "usage": {usage or "{}"}{scored}'
-    return f"{{{parts}}}"
+    usage = f"{usage or '{}'}{scored}"
+    return f'{{"id": {name}, "outputs": {outputs or "null"}, "error": {error or "null"}, "usage": {usage}}}'
 
 
 def _scores(columns: Sequence[object]) -> dict[str, object]:

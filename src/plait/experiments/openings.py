@@ -127,14 +127,16 @@ def stored_scoring(batch: BatchInfo, evaluators: Sequence[object] | None = None)
     `evaluators` are those that were given in Python, once more. Raises InputError where they are needed and not given.
     """
     notes = notes_of(batch.meta)
-    if evaluators is None:
-        evaluators = notes.get("evaluators") or ()
-        if lost := [str(each[_FUNCTION]) for each in evaluators if isinstance(each, Mapping) and _FUNCTION in each]:
-            raise InputError(
-                f"{batch.name or batch.id} is scored by functions given in Python ({', '.join(lost)}): go on with it "
-                "there, plait.evaluate(definition, name=..., resume=True)"
-            )
-    return ExperimentScoring(tuple(evaluators), notes.get("node"), int(notes.get("repetitions") or 1))
+    stored: Sequence[object] = notes.get("evaluators") or ()
+    lost = [str(each[_FUNCTION]) for each in stored if isinstance(each, Mapping) and _FUNCTION in each]
+    if evaluators is None and lost:
+        raise InputError(
+            f"{batch.name or batch.id} is scored by functions given in Python ({', '.join(lost)}): go on with it "
+            "there, plait.evaluate(definition, name=..., resume=True)"
+        )
+    return ExperimentScoring(
+        tuple(stored if evaluators is None else evaluators), notes.get("node"), int(notes.get("repetitions") or 1)
+    )
 
 
 def check_name(home: Path, name: str | None, *, replaced: bool = False) -> None:
