@@ -1,16 +1,30 @@
 # Every command of this repository, for people, pre-commit and CI. Needs python3 (3.11 or newer), git and make.
 .NOTPARALLEL:
-.PHONY: help demo test lint ruff types imports check coverage reliability pictures benchmarks clean weights
+.PHONY: help demo demo-eval test lint ruff types imports check coverage reliability pictures benchmarks clean weights
 BIN := .venv/bin
 WEIGHTS := $${XDG_CACHE_HOME:-$$HOME/.cache}/plait/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
+# The demonstration of evals keeps its experiments apart, and its names are taken over each time.
+EVAL_FOLDER := build/demo-eval
+EVAL_HOME := PLAIT_HOME=$(EVAL_FOLDER)/home
+EVAL := $(EVAL_HOME) $(BIN)/plait eval story-quality --limit 12 --model local:smollm2-135m --replace
+EVAL_PROMPT := You are a poet. You write haiku.
+
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Install into .venv, fetch the embedded model's weights, stream a story
 	@sh scripts/bootstrap.sh demo
 	@$(MAKE) --no-print-directory -s weights
 	@$(BIN)/plait run story topic="a magical forest"
+
+demo-eval: ## Evaluate two prompts on the embedded model, compare them, write a report
+	@sh scripts/bootstrap.sh test
+	@$(MAKE) --no-print-directory -s weights
+	$(EVAL) --name before
+	$(EVAL) --name after --reuse before --context 'prompt=$(EVAL_PROMPT)'
+	$(EVAL_HOME) $(BIN)/plait compare before after
+	$(EVAL_HOME) $(BIN)/plait report after --html $(EVAL_FOLDER)/report.html --force
 
 test: ## Run the tests
 	@sh scripts/bootstrap.sh test
@@ -49,6 +63,8 @@ pictures: ## Draw the pictures of README and docs anew, on the embedded model
 	@sh scripts/bootstrap.sh dev
 	@$(BIN)/python scripts/record.py docs/pictures/stories.svg $(BIN)/plait run stories \
 		'topics:=["a magical forest","a futuristic city","an underwater civilization"]' words:=60 --model local:smollm2-135m
+	@$(BIN)/python scripts/eval_picture.py docs/pictures/eval.svg
+	@$(BIN)/python scripts/report_pictures.py
 	@for name in summarize rag research; do $(BIN)/plait graph $$name --png docs/pictures/$$name.png; done
 
 benchmarks: ## Measure what the documentation claims

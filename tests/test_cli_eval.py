@@ -48,6 +48,7 @@ graph = builder.add_node(plan).add_node(write).add_edge("plan", "write").set_ent
 # The simulator repeats what it is asked: a prompt that says "well" passes more often, others as often as each other.
 EVALUATORS = """
 import zlib
+import plait
 
 def good(inputs, outputs) -> bool:
     share = 95 if "well" in outputs["story"] else 45
@@ -58,6 +59,9 @@ def length(outputs) -> int:
 
 def raises(outputs):
     raise KeyError("nothing here")
+
+async def judged(outputs) -> bool:
+    return "judge" in (await plait.chat_model().ainvoke("judge " + outputs["story"])).text
 
 def wants_reference(outputs, reference_outputs) -> bool:
     return reference_outputs["story"] == outputs["story"]
@@ -74,6 +78,11 @@ workflow = "story"
 dataset = "topics.jsonl"
 evaluators = ["judging.marks:good"]
 thresholds = {good = ">= 0.99", errors = 0}
+
+[judged]
+workflow = "story"
+dataset = "topics.jsonl"
+evaluators = ["judging.marks:judged"]
 
 [odd]
 workflow = "story"
@@ -250,6 +259,24 @@ def test_ctrl_c_lets_runs_end_and_resume_scores_the_rest(tmp_path: Path) -> None
         assert "good" in resumed.out
     runs = json.loads(plait("report", "long", "--json", cwd=app).out)["totals"]["runs"]
     assert runs == 60
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_kill_loses_no_run_and_pays_neither_runs_nor_judges_twice(tmp_path: Path, workers: str) -> None:
+    app = app_with(tmp_path, topics(30))
+    with running(Profile(latency_s=0.05)) as provider:
+        env = endpoint_env(provider)
+        words = ["eval", "judged", "--name", "killed", "--max-concurrency", "4", "--workers", workers]
+        with started(*words, cwd=app, env=env) as process:
+            while provider.counters.accepted < 45:
+                assert process.poll() is None
+            process.kill()
+        resumed = plait("resume", "killed", cwd=app, env=env)
+        assert resumed.code == 0, resumed.err
+        # Calls in flight, and answers on their way to the disk.
+        assert 90 <= provider.counters.accepted <= 90 + 8
+    found = json.loads(plait("report", "killed", "--json", cwd=app).out)
+    assert [(metric["key"], metric["scores"], metric["mean"]) for metric in found["metrics"]] == [("judged", 30, 1.0)]
 
 
 def test_no_model_is_no_bill(tmp_path: Path) -> None:

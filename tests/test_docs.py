@@ -79,7 +79,7 @@ def shell(command: str, folder: Path, base_url: str) -> None:
             allowed = {0, 1} if words[1] == "doctor" else {0}  # this machine may lack something
             assert done.code in allowed, f"{command}\n{done.out}{done.err}"
         case "make":  # .ci/run runs demo, lint and test; a test that ran them would run itself
-            targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
             assert words[1] in targets, command
         case "export":
             return
@@ -97,6 +97,7 @@ def test_documented_commands_run(page: Path, tmp_path: Path) -> None:
     with running() as provider:
         for block in blocks(page):
             if block.title:
+                (tmp_path / block.title).parent.mkdir(parents=True, exist_ok=True)
                 (tmp_path / block.title).write_text(block.text)
                 if block.title == "langgraph.json":
                     app = find_app(tmp_path)

@@ -18,6 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from plait.batches.entrances import EXPERIMENT
 from plait.batches.sources import STDIN
 from plait.cli.apps import open_app
 from plait.cli.batch_costs import Spent, cost_usd, prices_of, spent_by_model
@@ -154,7 +155,11 @@ def _page(found: Shown) -> Group:
 
 def _facts(found: Shown) -> Table:
     batch, meta = found.batch, found.batch.meta
-    told: dict[str, str] = {"workflow": batch.workflow, "data": _source(meta.get("source"))}
+    told: dict[str, str] = {"workflow": batch.workflow}
+    if isinstance(notes := meta.get(EXPERIMENT), Mapping):
+        told["experiment"] = f"{batch.name or batch.id} ({notes.get('definition')})"
+    else:
+        told["data"] = _source(meta.get("source"))
     if isinstance(model := meta.get("model"), str):
         told["model"] = model
     told["begun"] = f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(batch.created_at))}, {age(batch.created_at)}"
@@ -232,6 +237,8 @@ def _ways_on(found: Shown) -> list[str]:
     ways = [f"plait resume {batch.id}"] if batch.status in ("paused", "planned") else []
     if ended(batch)[1]:
         ways.append(f"plait resume {batch.id} --errors-only")
+    if EXPERIMENT in batch.meta:
+        ways.append(f"plait report {batch.name or batch.id}")
     if sum(batch.counts.values()):
         ways.append(f"plait export {batch.id} FILE.csv")
     return ways

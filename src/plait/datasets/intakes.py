@@ -13,7 +13,10 @@ from plait.datasets.identities import Identities
 from plait.datasets.layouts import Layout, decide_layout, nearest
 from plait.errors import InputError
 
-__all__ = ["Draw", "Intake"]
+__all__ = ["OR_SKIP", "Draw", "Intake"]
+
+OR_SKIP = ", or go on without such rows: --on-bad-row skip"
+"""How the message about a bad row ends, for commands that have this option."""
 
 T = TypeVar("T")
 
@@ -168,4 +171,4 @@ class Intake:
         row = BadRow(position, place, self._unit, fault.column, fault.reason)
         self._bad_rows.add(row)
         if self._selection.on_bad_row == "stop":
-            raise InputError(f"{self.source}, {row}\nmend the row, or go on without such rows: --on-bad-row skip")
+            raise InputError(f"{self.source}, {row}\nmend the row{OR_SKIP}")

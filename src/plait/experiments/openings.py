@@ -14,6 +14,7 @@ from plait.batches import BatchOptions, NewBatch
 from plait.batches.entrances import EXPERIMENT
 from plait.batches.rows import known_keys
 from plait.datasets import Example, Selection, open_dataset
+from plait.datasets.intakes import OR_SKIP
 from plait.errors import BatchNotFound, InputError
 from plait.experiments.definitions import Definition, in_split
 from plait.experiments.evaluators.specs import describe
@@ -184,7 +185,11 @@ async def _graph(workflow: str | Graph, app: App | None, stack: AsyncExitStack) 
 async def _examples(definition: Definition, target: Graph, settings: Settings) -> list[Example]:
     """All of them: their ids must differ and their number be known before anything is paid."""
     dataset = open_dataset(definition.dataset, Selection(), inputs=input_fields(target), env=settings.langsmith)
-    found = [example async for example in dataset.examples()]
+    try:
+        found = [example async for example in dataset.examples()]
+    except InputError as error:
+        # An example that is left out unseen would be a score that nobody gave.
+        raise InputError(str(error).removesuffix(OR_SKIP)) from error
     if definition.split is not None:
         found = [example for example in found if in_split(example, definition.split)]
         if not found:
