@@ -1,13 +1,26 @@
 """Runs the named benchmarks, or all: `python -m benchmarks [NAME ...]`, the names being those of ALL.
 
-`limits` and `batch` have several scenarios; `limits.burst20` names one of them.
+`limits`, `batch` and `eval` have several scenarios; `limits.burst20` names one of them.
 """
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import batch, cache_reuse, first_token, limits, plan, row, search, simulator, startup, summarize
+from benchmarks import (
+    batch,
+    cache_reuse,
+    first_token,
+    limits,
+    plan,
+    report,
+    row,
+    search,
+    simulator,
+    startup,
+    summarize,
+)
+from benchmarks import eval as experiments
 from benchmarks.measure import describe_machine
 
 ALL = {
@@ -21,10 +34,16 @@ ALL = {
     "batch": batch.main,
     "cache_reuse": cache_reuse.main,
     "plan": plan.main,
+    "eval": experiments.main,
+    "report": report.main,
 }
 PARTS = {
     f"{whole}.{name}": scenario
-    for whole, scenarios in (("limits", limits.SCENARIOS), ("batch", batch.SCENARIOS))
+    for whole, scenarios in (
+        ("limits", limits.SCENARIOS),
+        ("batch", batch.SCENARIOS),
+        ("eval", experiments.SCENARIOS),
+    )
     for name, scenario in scenarios.items()
 }
 
