@@ -57,8 +57,7 @@ EPILOG = "\n".join(
     (
         "Exit codes:",
         "0  success",
-        "1  the run failed, or stopped at an interrupt; rows of a batch failed; a check of doctor found a problem; an "
-        + "experiment missed a threshold or is worse than its baseline",
+        "1  a run or rows failed, or stopped at an interrupt; a threshold or baseline missed; doctor found a problem",
         "2  wrong command line, input or settings, no model named, no such workflow or batch, or another runs it",
         "3  the app cannot be loaded: langgraph.json, a broken workflow",
         "4  the endpoint refuses or cannot be reached, a quota is used up, or the model is unavailable",
