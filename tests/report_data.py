@@ -156,6 +156,7 @@ def _usage(nodes: Sequence[NodeTrace]) -> dict[str, object]:
     return {
         "calls": len(paid),
         "replayed_calls": len(calls) - len(paid),
+        "reused_calls": len(calls) - len(paid),
         "input_tokens": sum(call.input_tokens for call in paid),
         "cached_tokens": sum(call.cached_tokens for call in paid),
         "output_tokens": sum(call.output_tokens for call in paid),
@@ -189,6 +190,7 @@ def _nodes(drawn: random.Random, *, replayed: bool) -> tuple[NodeTrace, ...]:
             cached_tokens=drawn.choice([0, 128]),
             output_tokens=drawn.randrange(60, 400),
             replayed=spared,
+            reused=spared,
             cost_usd=drawn.uniform(0.0002, 0.001),
         )
         duration_s = call.duration_s + 0.03

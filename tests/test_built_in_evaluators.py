@@ -191,6 +191,18 @@ async def test_a_replayed_run_has_no_latency_and_costs_what_was_once_paid() -> N
     assert cost.score == 0.75
 
 
+async def test_a_replayed_run_took_the_tokens_that_were_once_paid() -> None:
+    calls = (
+        CallTrace(model="m", began_s=0, duration_s=0, replayed=True, reused=True, input_tokens=200, output_tokens=22),
+        CallTrace(model="m", began_s=0, duration_s=1, input_tokens=10, output_tokens=1),
+    )
+    nodes = (NodeTrace(name="write", branch="write@1", began_s=0, duration_s=1, calls=calls),)
+    usage = {"calls": 1, "replayed_calls": 1, "input_tokens": 10, "output_tokens": 1}
+    assert (await said(tokens(), {}, usage=usage, nodes=nodes)).score == 233
+    assert await tokens().score(run_of({}, usage=usage)) == ()
+    assert (await said(tokens(), {}, usage={**usage, "replayed_calls": 0})).score == 11
+
+
 async def test_a_model_without_a_price_has_no_cost() -> None:
     run = run_of({}, usage={"calls": 1, "cost_usd": None, "models": {"alfred": 1}})
     with pytest.raises(MissingValue, match="expected a price, found none for 'alfred'"):
@@ -220,7 +232,7 @@ async def test_a_nodes_own_cost_and_time_are_measured() -> None:
 
 async def test_json_schema_says_where_an_output_does_not_fit(tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    made = json_schema(schema)
+    made = await asyncio.to_thread(json_schema, schema)
     assert await value(made, {"answer": '{"n": 1}'}) is True
     assert await value(made, {"n": 1, "other": 2}) is True
     wrong = await said(made, {"answer": {"n": "one"}})

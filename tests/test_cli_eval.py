@@ -168,11 +168,12 @@ def test_a_threshold_that_is_not_met_fails_and_says_so(tmp_path: Path) -> None:
     assert "ValueError" in ended.out
 
 
-def test_errors_alone_are_told_apart_and_fail_nothing(tmp_path: Path) -> None:
+def test_errors_are_told_apart_and_fail_what_demands_nothing_else(tmp_path: Path) -> None:
     app = app_with(tmp_path, [*topics(8), "broken"])
     with running() as provider:
         ended = plait("eval", "stories", "--json", cwd=app, env=endpoint_env(provider))
-    assert ended.code == 0, ended.err
+    assert ended.code == 1, ended.err
+    assert "errors: 1, <= 0 is not met" in ended.err
     found = json.loads(ended.out)
     assert found["totals"]["errors"] == {"ValueError": 1}
     assert {(metric["key"], metric["examples"], metric["unscored"]) for metric in found["metrics"]} == {
@@ -193,7 +194,7 @@ def test_evaluators_that_raise_are_named_and_counted(tmp_path: Path) -> None:
     app = app_with(tmp_path, topics(4))
     with running() as provider:
         ended = plait("eval", "odd", cwd=app, env=endpoint_env(provider))
-    assert ended.code == 0, ended.err
+    assert ended.code == 1, ended.err
     told = " ".join(ended.out.split())
     assert "raises" in told
     assert "KeyError" in told
@@ -224,6 +225,20 @@ def test_what_is_worse_than_the_baseline_fails(tmp_path: Path) -> None:
         assert changed.code == 2
         assert "write the baseline anew with --update-baseline" in changed.err
         assert provider.counters.received == paid
+
+
+def test_a_resumed_experiment_is_judged_as_it_was_begun(tmp_path: Path) -> None:
+    app = app_with(tmp_path, topics(40))
+    with running() as provider:
+        env = endpoint_env(provider)
+        words = ["eval", "stories", "--context", "prompt=write well", "--update-baseline", "--quiet"]
+        assert plait(*words, cwd=app, env=env).code == 0
+        bounds = ["--budget-tokens", "400", "--max-concurrency", "2"]
+        paused = plait("eval", "stories", "--name", "worse", *bounds, cwd=app, env=env)
+        assert paused.code == 5, paused.err
+        resumed = plait("resume", "worse", "--budget-tokens", "1000000", cwd=app, env=env)
+    assert resumed.code == 1
+    assert "worse than the baseline: good is worse" in resumed.err
 
 
 def test_worker_processes_give_the_same_scores(tmp_path: Path) -> None:

@@ -395,3 +395,14 @@ async def test_rows_without_any_input_are_refused(tmp_path: Path) -> None:
     data.write_text("id,text,lang\n1,hello,en\n")
     with pytest.raises(InputError, match=r"no column is an input \(question, answers\).*--map"):
         await open_dataset(data, inputs=[Optional("question"), Optional("answers")]).check()
+
+
+async def test_reference_outputs_of_a_table_are_a_column_of_json(tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "rows.csv", [{"topic": "sea", "reference_outputs": '{"must": ["salt"]}', "kind": "x"}])
+    (example,) = await read(file, inputs=TOPIC)
+    assert example.inputs == {"topic": "sea"}
+    assert example.reference_outputs == {"must": ["salt"]}
+    assert example.metadata == {"kind": "x"}
+    write_csv(file, [{"topic": "sea", "reference_outputs": "{must"}])
+    with pytest.raises(InputError, match=r"reference_outputs.*expected a JSON object"):
+        await read(file, inputs=TOPIC)

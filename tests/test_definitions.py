@@ -61,6 +61,7 @@ def test_an_experiment_with_everything_is_read_as_it_is_written(tmp_path: Path) 
         cluster = "author"
         limit = 10
         timeout_s = 30
+        evaluator_timeout_s = 60
         row_attempts = 2
         max_concurrency = 8
         """,
@@ -87,6 +88,7 @@ def test_an_experiment_with_everything_is_read_as_it_is_written(tmp_path: Path) 
             cluster="author",
             limit=10,
             timeout_s=30.0,
+            evaluator_timeout_s=60.0,
             row_attempts=2,
             max_concurrency=8,
         )
@@ -147,6 +149,7 @@ def test_langgraph_json_may_name_another_file(tmp_path: Path) -> None:
         (f"[a]\n{MINIMAL}limit = 0", r"limit: expected a whole number"),
         (f"[a]\n{MINIMAL}timeout_s = 0", r"timeout_s: expected seconds above 0, found 0"),
         (f"[a]\n{MINIMAL}timeout_s = inf", r"timeout_s: expected seconds above 0, found inf"),
+        (f"[a]\n{MINIMAL}evaluator_timeout_s = 0", r"evaluator_timeout_s: expected seconds above 0, found 0"),
         (f"[a]\n{MINIMAL}max_concurrency = 1.5", r"max_concurrency: expected a whole number"),
         (f'[a]\n{MINIMAL}model = ""', r"model: expected a model, as in .*, found ''"),
         (f"[a]\n{MINIMAL}node = 3", r"node: expected a node's name"),

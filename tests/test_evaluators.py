@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -21,9 +18,8 @@ from openevals.llm import create_async_llm_as_judge, create_llm_as_judge
 
 import plait
 from plait.datasets import Example
-from plait.errors import InputError, SettingsError
+from plait.errors import InputError
 from plait.experiments.evaluators import (
-    Evaluator,
     evaluator,
     score_all,
 )
@@ -31,7 +27,7 @@ from plait.experiments.records import ExampleRun, Failure, NodeTrace, Score
 from plait.flow.registry import gate_for
 from plait.flow.scopes import Scope, entered
 from plait.settings import Settings, from_env
-from plait.simulator import Behaviour, Simulator
+from plait.simulator import Simulator
 
 around_whom: ContextVar[str] = ContextVar("around_whom", default="nobody")
 
@@ -138,180 +134,6 @@ async def test_a_node_evaluator_sees_the_time_and_calls_of_its_node() -> None:
     run = run_of(nodes=nodes, duration_s=7.0)
     slow = evaluator(lambda run: run.duration_s, name="took", node="write")
     assert await slow.score(run) == (Score("took", 3.0, node="write"),)
-
-
-# where they run
-
-
-async def test_sync_functions_leave_the_loop_and_keep_its_context() -> None:
-    loop_thread = threading.get_ident()
-    around_whom.set("the row")
-
-    def blocking(outputs: Any) -> Score:
-        asyncio.run(asyncio.sleep(0))  # fails on a loop's own thread
-        return Score(score=threading.get_ident() != loop_thread, comment=around_whom.get())
-
-    assert await scored(blocking) == (Score("blocking", True, comment="the row"),)
-
-
-async def test_async_evaluators_run_at_once() -> None:
-    both = asyncio.Barrier(2)
-
-    def waiting(name: str) -> Evaluator:
-        async def wait(outputs: Any) -> bool:
-            await both.wait()
-            return True
-
-        return evaluator(wait, name=name)
-
-    async with asyncio.timeout(10):
-        outcomes = await score_all([waiting("a"), waiting("b")], run_of())
-    assert [outcome for _, outcome in outcomes] == [(Score("a", True),), (Score("b", True),)]
-
-
-async def test_slow_sync_evaluators_run_at_once() -> None:
-    both = threading.Barrier(2, timeout=10)
-
-    def waits(outputs: Any) -> bool:
-        both.wait()
-        return True
-
-    outcomes = await score_all([evaluator(waits, name="a"), evaluator(waits, name="b")], run_of())
-    assert [outcome for _, outcome in outcomes] == [(Score("a", True),), (Score("b", True),)]
-
-
-async def test_around_is_entered_where_each_evaluator_executes() -> None:
-    @contextmanager
-    def around(each: Evaluator) -> Iterator[None]:
-        token = around_whom.set(each.name)
-        try:
-            yield
-        finally:
-            around_whom.reset(token)
-
-    def sync(outputs: Any) -> str:
-        return around_whom.get()
-
-    async def later(outputs: Any) -> str:
-        await asyncio.sleep(0)
-        return around_whom.get()
-
-    inline = Evaluator(name="inline", call=lambda run: around_whom.get(), way="inline")
-    mixed = [
-        evaluator(sync, name="a"),
-        evaluator(later, name="b"),
-        evaluator(sync, name="c"),
-        evaluator(later, name="d"),
-        inline,
-    ]
-    for _ in range(2):  # the quick ones share a thread the second time
-        outcomes = await score_all(mixed, run_of(), around=around)
-        assert [outcome for _, outcome in outcomes] == [(Score(each.name, value=each.name),) for each in mixed]
-    assert around_whom.get() == "nobody"
-
-
-# their errors
-
-
-async def test_an_error_is_a_failure_that_names_the_line_and_leaves_the_others_alone() -> None:
-    def broken(outputs: dict[str, Any]) -> bool:
-        return bool(outputs["titel"])
-
-    outcomes = await score_all([evaluator(broken), evaluator(lambda outputs: True, name="fine")], run_of())
-    failure = outcomes[0][1]
-    assert isinstance(failure, Failure)
-    assert (failure.evaluator, failure.type) == ("broken", "KeyError")
-    assert failure.message.startswith("'titel' (test_evaluators.py:")
-    assert outcomes[1][1] == (Score("fine", True),)
-
-
-async def test_a_missing_reference_is_named_where_the_evaluator_needs_one() -> None:
-    def compare(outputs: Any, reference_outputs: Any) -> bool:
-        return bool(outputs["answer"] == reference_outputs["answer"])
-
-    assert (await failed(compare)).message.endswith("the example has no reference_outputs")
-    assert (await failed(exact_match)).message.endswith("the example has no reference_outputs")
-
-
-async def test_exits_self_cancellations_and_forgotten_awaits_are_failures_too() -> None:
-    def leave(outputs: Any) -> bool:
-        raise SystemExit("bye")
-
-    async def leave_later(outputs: Any) -> bool:
-        raise SystemExit("bye")
-
-    async def cancelled(outputs: Any) -> bool:
-        raise asyncio.CancelledError
-
-    def cancelled_in_thread(outputs: Any) -> bool:
-        raise asyncio.CancelledError
-
-    def forgot(outputs: Any) -> Any:
-        return leave_later(outputs)
-
-    assert (await failed(leave)).type == "SystemExit"
-    assert (await failed(leave_later)).type == "SystemExit"
-    assert (await failed(cancelled)).type == "CancelledError"
-    assert (await failed(cancelled_in_thread)).type == "CancelledError"
-    assert "is it async, without `async def`?" in (await failed(forgot)).message
-
-
-@pytest.mark.parametrize("is_async", [True, False])
-async def test_what_would_fail_every_run_stops_the_others_and_is_raised(is_async: bool) -> None:
-    ended: list[str] = []
-
-    async def waits(outputs: Any) -> bool:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append("waits")
-        return True
-
-    def broke(outputs: Any) -> bool:
-        raise RuntimeError from SettingsError("no model")
-
-    async def broke_later(outputs: Any) -> bool:
-        raise RuntimeError from SettingsError("no model")
-
-    async with asyncio.timeout(10):
-        with pytest.raises(RuntimeError) as raised:
-            await score_all([evaluator(waits), evaluator(broke_later if is_async else broke)], run_of())
-    assert isinstance(raised.value.__cause__, SettingsError)
-    assert ended == ["waits"]
-
-
-async def test_cancelling_a_row_cancels_its_evaluators_and_begins_no_further_one() -> None:
-    begun, go_on, ran = asyncio.Event(), threading.Event(), []
-    loop = asyncio.get_running_loop()
-
-    def first(outputs: Any) -> bool:
-        loop.call_soon_threadsafe(begun.set)
-        return go_on.wait(10)
-
-    def second(outputs: Any) -> bool:
-        ran.append("second")
-        return True
-
-    both = [evaluator(first), evaluator(second)]
-    for each in both:
-        each.pace.slow = False  # together in one thread
-    task = asyncio.create_task(score_all(both, run_of()))
-    await begun.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    go_on.set()
-    await asyncio.get_running_loop().shutdown_default_executor()
-    assert ran == []
-
-
-async def test_a_judge_that_is_refused_stops_everything(provider: Simulator, settings: Settings) -> None:
-    provider.script(Behaviour(status=401))
-    with entered(Scope("a run", gate=gate_for(settings), settings=settings)):
-        judge = evaluator(create_async_llm_as_judge(prompt="{outputs}", judge=plait.chat_model()))
-        with pytest.raises(Exception, match="401") as raised:
-            await score_all([judge], run_of())
-    assert plait.is_fatal(raised.value)
 
 
 # other libraries' evaluators

@@ -113,7 +113,8 @@ async def test_every_run_is_scored_and_traced(settings: Settings) -> None:
 
 
 async def test_an_experiment_says_what_it_was_run_with(settings: Settings) -> None:
-    found = replace(definition(), context={}, cluster="kind", thresholds={"mentions_topic": ">= 0.5"})
+    rows = [{"inputs": {"topic": "a"}, "metadata": {"kind": "x"}}]
+    found = replace(definition(), dataset=rows, context={}, cluster="kind", thresholds={"mentions_topic": ">= 0.5"})
     experiment = await evaluate(found, name="before", settings=settings)
     assert experiment.origin.model == "openai:gpt-4.1-mini"
     assert experiment.origin.dataset == "rows"
@@ -238,6 +239,7 @@ async def test_a_nodes_outputs_can_be_scored(settings: Settings) -> None:
     builder = StateGraph(State)
     builder.add_node("write", write)
     builder.add_node("work", work, input_schema=Work)
+    builder.add_node("idle", write)
     builder.add_edge(START, "write")
     builder.add_conditional_edges("write", lambda _: [Send("work", {"number": number}) for number in (1, 2)], ["work"])
 
@@ -250,7 +252,7 @@ async def test_a_nodes_outputs_can_be_scored(settings: Settings) -> None:
             evaluators=(
                 evaluator(length, name="keys", node="write"),
                 evaluator(length, name="empty", node="work"),
-                evaluator(length, name="absent", node="nowhere"),
+                evaluator(length, name="absent", node="idle"),
             ),
         ),
         name="before",
@@ -374,6 +376,11 @@ async def test_wrong_examples_and_names_are_refused_before_anything_is_paid(
         await evaluate(definition(evaluators=("exactt",)), settings=settings)
     with pytest.raises(InputError, match="no example is in the split 'hard'"):
         await evaluate(replace(definition(), split="hard"), settings=settings)
+    with pytest.raises(InputError, match="no example has the metadata key 'kind'; there are: none"):
+        await evaluate(replace(definition(), cluster="kind"), settings=settings)
+    elsewhere = evaluator(mentions_topic, node="wrte")
+    with pytest.raises(InputError, match="expected one of the workflow, found 'wrte', did you mean 'write'"):
+        await evaluate(definition(evaluators=(elsewhere,)), settings=settings)
     with pytest.raises(BatchNotFound, match="there is no experiment 'befor'"):
         await evaluate(definition(), reuse="befor", settings=settings)
     with pytest.raises(InputError, match="--name: expected up to 100 characters without slashes"):

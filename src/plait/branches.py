@@ -28,7 +28,13 @@ def current_node() -> str:
 
 def node_in(namespace: str) -> str:
     """The nodes that LangGraph's namespace of a task names: `research/search`."""
-    return "/".join(part.partition(":")[0] for part in namespace.split("|"))
+    # Numbers count the graphs that a node has begun.
+    return "/".join(part.partition(":")[0] for part in namespace.split("|") if not part.isdigit())
+
+
+def current_namespace() -> str:
+    """LangGraph's namespace of the task around this code, unlike a path its own; empty outside any."""
+    return str(_metadata().get("langgraph_checkpoint_ns") or "")
 
 
 class BranchPaths:

@@ -31,8 +31,8 @@ _INSERT = (
     "status, headers, body, streamed, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _SELECT = (
-    "SELECT key, hash, status, headers, body, streamed, model, input_tokens, cached_tokens, output_tokens, estimated "
-    "FROM calls WHERE scope = ? AND NOT voided ORDER BY rowid"
+    "SELECT key, hash, branch, status, headers, body, streamed, model, input_tokens, cached_tokens, output_tokens, "
+    "estimated FROM calls WHERE scope = ? AND NOT voided ORDER BY rowid"
 )
 
 
@@ -59,6 +59,7 @@ class Journal:
         self._reused = _Files(reused)
         self._same_draws = same_draws
         self._recorded_only = recorded_only
+        self._declined: dict[int, set[str]] = {}
         self._begun: dict[int, tuple[Path, ...]] = {}
         """Rows that were begun, here or by a worker that died, with the files that hold answers for them."""
 
@@ -69,7 +70,10 @@ class Journal:
         free: dict[int, Answer] = {}
         begun = self._begun.get(scope, ())
         if self._reused:
+            declined = tuple(f"{branch}/" for branch in self._declined.get(scope, ()))
             for line in await self._reused.look_up(scope):
+                if declined and f"{line.branch}/".startswith(declined):
+                    continue
                 answer = replace(line.answer, free=True)
                 free[line.hash] = answer
                 if self._same_draws:
@@ -90,7 +94,13 @@ class Journal:
 
         Answers in the files of other processes stay.
         """
+        self.decline([(row, branch)])
         await self._writer.do(lambda connection: _void(connection, [(row, branch)]))
+
+    def decline(self, branches: Iterable[tuple[str, str]]) -> None:
+        """Take no reused answers in these branches of rows: their nodes could make nothing of them."""
+        for row, branch in branches:
+            self._declined.setdefault(_number(row.encode()), set()).add(branch)
 
     def close(self) -> None:
         """Close what is read; the writer is its owner's."""
@@ -199,6 +209,7 @@ class CallSlot:
 class _Line:
     key: int
     hash: int
+    branch: str
     answer: Answer
 
 
@@ -227,10 +238,11 @@ class _Files:
     def _read(self, scope: int, files: Sequence[Path]) -> list[_Line]:
         found = []
         for file in files:
-            for key, digest, status, headers, body, streamed, model, *tokens, estimated in self._select(file, scope):
+            lines = self._select(file, scope)
+            for key, digest, branch, status, headers, body, streamed, model, *tokens, estimated in lines:
                 kept = tuple((str(name), str(value)) for name, value in json.loads(headers))
                 answer = Answer(status, kept, body, bool(streamed), model, Tokens(*tokens), bool(estimated))
-                found.append(_Line(key, digest, answer))
+                found.append(_Line(key, digest, branch, answer))
         return found
 
     def _select(self, file: Path, scope: int) -> list[tuple[Any, ...]]:

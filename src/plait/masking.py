@@ -18,10 +18,14 @@ def masked(text: str) -> str:
     return _USERINFO.sub("***", text)
 
 
+_NO_KEYS = frozenset({"none", "null", "no", "empty", "dummy", "test", "unused", "local", "ollama", "key", "x", "-"})
+"""What people give as a key to endpoints that want none: words of any text."""
+
+
 def redacted(text: str, keys: Iterable[str] = ()) -> str:
     """The text, with `***` for each of `keys` in it and for what looks like one: `Bearer <token>`, `sk-...`."""
     # The longest first: one key may begin with another.
-    for key in sorted((key for key in keys if key), key=len, reverse=True):
+    for key in sorted((key for key in keys if key and key.lower() not in _NO_KEYS), key=len, reverse=True):
         if len(key) >= _UNMISTAKABLE:
             text = text.replace(key, "***")
         else:

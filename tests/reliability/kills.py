@@ -246,7 +246,9 @@ def _recorded(folder: Path, answers: Answers) -> Counter[str]:
 def _journals(folder: Path) -> Iterator[sqlite3.Connection]:
     for file in [folder / "batch.db", *folder.glob("journal-*.db")]:
         with closing(open_to_read(file)) as connection:
-            yield connection
+            # A worker that was killed as it made its journal left a file without tables.
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'calls'").fetchone():
+                yield connection
 
 
 def check_no_key(folder: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from plait.batches.scorings import Scoring
 from plait.flow.usage import Tokens
 from plait.store.batches import BatchStore
 from plait.store.readers import BatchReader
@@ -26,10 +28,24 @@ def spent_as_noted(store: BatchStore) -> dict[str, Tokens]:
     return {model: Tokens(*sums) for model, sums in spent.items()} if isinstance(spent, Mapping) else {}
 
 
-def failed_rows(store: BatchStore) -> list[tuple[int, str, str]]:
-    """Position, id, and the branch whose answers could not be used, of the rows that failed. Blocks."""
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A row that failed, or that an evaluator could not score; `branches` are those whose answers nobody could use."""
+
+    position: int
+    row: str
+    branches: tuple[str, ...]
+
+
+def failed_rows(store: BatchStore, scoring: Scoring | None) -> list[Failed]:
+    """Those of an earlier session. Blocks."""
     with BatchReader(store.folder) as reader:
-        return [
-            (record.position, record.id, record.error.branch if record.error else "")
+        found = [
+            Failed(record.position, record.id, (record.error.branch,) if record.error and record.error.branch else ())
             for record in reader.rows(statuses=FAILED)
         ]
+        if scoring is not None:
+            succeeded = reader.rows(statuses=("success",))
+            unscored = ((record, tuple(scoring.unscored(record))) for record in succeeded)
+            found += [Failed(record.position, record.id, branches) for record, branches in unscored if branches]
+    return found

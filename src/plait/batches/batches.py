@@ -15,6 +15,7 @@ from plait.batches.progress import Progress
 from plait.batches.sessions import Session
 from plait.errors import BatchPaused, ModelUnavailable, SettingsError
 from plait.process import collect_less
+from plait.settings import Settings
 from plait.store.folders import remove_batch
 from plait.store.rows import RowRecord
 
@@ -42,6 +43,12 @@ class Batch:
         """The batch's id, once it is open."""
         assert self._course.open is not None, "the batch is opened when it is first iterated over"
         return self._course.open.store.id
+
+    @property
+    def settings(self) -> Settings:
+        """What its runs are run with, once it is open."""
+        assert self._course.open is not None, "the batch is opened when it is first iterated over"
+        return self._course.open.workflow.settings
 
     @property
     def folder(self) -> Path:

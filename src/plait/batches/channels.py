@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import plait.errors
+from plait.batches.answers import Paid
 from plait.batches.executions import Totals
 from plait.batches.options import BatchOptions
 from plait.batches.scorings import Scoring
@@ -35,8 +36,7 @@ class Orders:
     group: str
     journal: Path | None
     """Its own file, which nobody else writes."""
-    earlier: tuple[Path, ...]
-    reused: tuple[Path, ...]
+    paid: Paid
     spent: Mapping[str, Tokens]
     """By earlier sessions."""
     scoring: Scoring | None = None

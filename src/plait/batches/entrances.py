@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +45,8 @@ class NewBatch:
     """Of an experiment."""
     notes: Mapping[str, object] = field(default_factory=dict)
     """JSON values that are stored with the batch, by keys that are none of ours."""
+    claim: Callable[[], AbstractAsyncContextManager[None]] | None = None
+    """Is entered while the batch is made; raises InputError where its name was taken meanwhile."""
     probe: int | None = None
     """Run only so many rows, drawn at random; the batch is `planned` then, and a resume runs the others."""
 

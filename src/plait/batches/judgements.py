@@ -16,8 +16,13 @@ from plait.settings import Settings
 _EVALUATOR = "evaluate:"
 
 
+def branch_of(evaluator: str) -> str:
+    """Under which an evaluator's answers are journalled."""
+    return f"{_EVALUATOR}{evaluator}"
+
+
 async def open_scopes(
-    row: str, group: str, settings: Settings, gate: Gate, journal: Journal | None, watch: RowWatch
+    row: str, group: str, settings: Settings, gate: Gate, journal: Journal | None, watch: RowWatch | None
 ) -> Callable[[str], Scope]:
     """Open the journal for the evaluators of one row; returns what makes the scope of one of them, by its name."""
     paths = BranchPaths()
@@ -32,9 +37,7 @@ async def open_scopes(
     recorder = await journal.open_row(row, branch) if journal is not None else None
 
     def scope_of(evaluator: str) -> Scope:
-        scope = Scope(
-            f"{_EVALUATOR}{evaluator}", gate=gate, settings=settings, watched=False, group=group, node=current_node
-        )
+        scope = Scope(branch_of(evaluator), gate=gate, settings=settings, watched=False, group=group, node=current_node)
         scope.priority = BACKGROUND
         scope.recorder, scope.watcher = recorder, watch
         if is_ours():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -50,7 +50,8 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
     only = None if new.probe is None else await draw_positions(dataset, new.probe, new.selection.seed)
     digests = await asyncio.to_thread(describe_workflow, graph, app.root if app else None)
     meta = _described(new, name, app, settings) | {"workflow_digests": digests}
-    store = await BatchStore.create(folder, meta, durability=new.options.durability)
+    async with new.claim() if new.claim else nullcontext():
+        store = await BatchStore.create(folder, meta, durability=new.options.durability)
     stack.push_async_callback(store.close)
     examples = repeated(await read_rows(new.rows, dataset, store), new.repetitions)
     stack.push_async_callback(examples.aclose)
@@ -159,11 +160,6 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
     )
 
 
-def journals(folder: Path) -> list[Path]:
-    """The files of a batch that hold paid answers."""
-    return [folder / DATABASE, *sorted(folder.glob("journal-*.db"))]
-
-
 def _app_and_settings(
     app: App | Path | str | None, settings: Settings | None, workflow: str | Graph
 ) -> tuple[App | None, Settings]:
@@ -211,6 +207,7 @@ async def _check_unchanged(
 ) -> None:
     now = await asyncio.to_thread(describe_workflow, graph, app.root if app else None)
     changes = [f"the workflow: {what}" for what in workflow_changes(_stored(store.meta, "workflow_digests"), now)]
+    forced = {"forced": True} if changes else {}
     stored = store.meta.get("fingerprint")
     if dataset is not None and isinstance(stored, Mapping):
         before = Fingerprint.from_json(stored)
@@ -224,7 +221,7 @@ async def _check_unchanged(
             + f"\nfinished rows would not match new ones: put it back, or go on all the same with --force ({store.id})"
         )
     if changes:
-        await store.put_meta({"workflow_digests": now, "fingerprint": None})
+        await store.put_meta({"workflow_digests": now, "fingerprint": None, **forced})
 
 
 def _check_budget(options: BatchOptions, prices: Prices, settings: Settings) -> None:

@@ -48,6 +48,8 @@ class BatchOptions:
                 raise SettingsError(f"{name}: expected a number above 0, found {value}")
         if self.max_errors is not None and self.max_errors < 0:
             raise SettingsError(f"max_errors: expected 0 or more rows, found {self.max_errors}")
+        if self.recorded_only and not self.journal:
+            raise SettingsError("recorded_only: expected a journal to answer from, found journal=False")
         if self.durability not in ("power", "kill"):
             raise SettingsError(f"durability: expected power or kill, found {self.durability!r}")
 

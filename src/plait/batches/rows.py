@@ -122,10 +122,13 @@ class RowRunner:
         workflow, watch = self._workflow, RowWatch(foot, self._spending)
         scopes = partial(open_scopes, record.id, self._group, workflow.settings, workflow.gate, self._journal, watch)
         try:
-            return replace(record, evaluation=await course.score(record, outputs, scopes))
+            evaluation = await course.score(record, outputs, scopes)
         except Exception as error:
             # Evaluators' own errors are kept with the row: what comes out would meet every row.
             raise Halt(explain(error, workflow.settings)) from error
+        if watch.refused is not None:
+            raise Halt(watch.refused)
+        return replace(record, evaluation=evaluation)
 
     async def _try(
         self, example: Example, foot: Foot, usage: Usage, paths: BranchPaths, course: Course | None
@@ -156,7 +159,10 @@ class RowRunner:
         before = workflow.gate.unscoped_calls
         now = time.monotonic()
         watch.run = OpenRun(workflow.name, workflow.graph, inputs, workflow.context, config, scope, now, before)
-        return await complete(watch.run, timeout_s=self._timeout_s)
+        result = await complete(watch.run, timeout_s=self._timeout_s)
+        if watch.refused is not None:
+            raise watch.refused  # a node made do without the answer
+        return result
 
     async def _clear(self, row: str, branch: str) -> None:
         """Before another attempt: answers that a node could make nothing of would fail it again."""
@@ -222,6 +228,7 @@ def usage_of(usage: Usage, cost_of: Callable[[Mapping[str, Tokens]], float | Non
         "attempts": usage.attempts,
         "failed_calls": usage.failed_calls,
         "replayed_calls": usage.replayed_calls,
+        "reused_calls": usage.reused_calls,
         "input_tokens": usage.input_tokens,
         "cached_tokens": usage.cached_tokens,
         "output_tokens": usage.output_tokens,

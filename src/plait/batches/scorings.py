@@ -57,6 +57,10 @@ class Scoring(Protocol):
         """What is run: the workflow's graph, or a part of it. Raises InputError."""
         ...
 
+    def unscored(self, record: RowRecord) -> Sequence[str]:
+        """The branches of the evaluators that could not score a stored row: they are asked anew with failed rows."""
+        ...
+
     def opened(self, app: App | None) -> AbstractAsyncContextManager[Scorer]:
         """The scorer, with its evaluators loaded. Raises InputError."""
         ...

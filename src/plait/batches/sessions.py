@@ -7,16 +7,14 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from pathlib import Path
 
 from plait.batches.accounts import FAILED, failed_rows, spent_as_noted, spent_before
+from plait.batches.answers import Paid, journals, open_journal, reused_journals
 from plait.batches.channels import Orders
 from plait.batches.entrances import OpenBatch
 from plait.batches.executions import Execution, LocalExecution
-from plait.batches.openings import journals
 from plait.batches.progress import Failures, Pace, Progress
-from plait.batches.reuses import reused_journals
 from plait.batches.rows import RowRunner, known_keys
 from plait.batches.sources import STDIN
 from plait.batches.spending import Spending
@@ -33,8 +31,9 @@ from plait.errors import (
     QuotaReached,
     StoreError,
 )
+from plait.flow.scopes import refusing_unscoped
 from plait.flow.usage import Tokens
-from plait.journal import Journal, void
+from plait.journal import void
 from plait.masking import masked, redacted
 from plait.process import is_ours
 from plait.store.batches import BatchStore
@@ -42,6 +41,7 @@ from plait.store.rows import RowRecord
 
 logger = logging.getLogger("plait")
 
+_DECLINED = "declined"
 _OUTAGE = 20
 """Rows in a row that fail because the endpoint does not answer: it is down, and the others would fail alike."""
 
@@ -72,7 +72,7 @@ class Session:
         if opened.errors_only:
             await self._forget_failures()
         settings = opened.workflow.settings
-        earlier, reused, spent = await asyncio.to_thread(self._what_was_paid)
+        paid, spent = await asyncio.to_thread(self._what_was_paid)
         endpoint = (settings.model or "").partition(":")[0]
         self._spending = Spending(
             opened.prices,
@@ -81,36 +81,28 @@ class Session:
             budget_tokens=options.budget_tokens,
             spent=spent,
         )
+        if options.recorded_only:
+            self._stack.enter_context(refusing_unscoped())
         if options.workers > 1:
-            self._execution = self._in_workers(earlier, reused, spent)
+            self._execution = self._in_workers(paid, spent)
         else:
-            self._execution = await self._here(earlier, reused)
+            self._execution = await self._here(paid)
         return self
 
-    def _what_was_paid(self) -> tuple[tuple[Path, ...], tuple[Path, ...], dict[str, Tokens]]:
-        """The files with answers of this batch, those of the one whose answers are reused, and what this one spent."""
+    def _what_was_paid(self) -> tuple[Paid, dict[str, Tokens]]:
+        """Where the answers are that need not be paid for, and what this batch spent."""
         options, spent = self._opened.options, spent_before(self._store)
         if not options.journal:
-            return (), (), spent | spent_as_noted(self._store)
+            return Paid(), spent | spent_as_noted(self._store)
         reused: list[Path] = []
         if options.reuse:
             reused = reused_journals(self._opened.workflow.settings.home, options.reuse, by=self._store.id)
-        return tuple(journals(self._store.folder)), tuple(reused), spent
+        files = journals(self._store.folder)
+        return Paid(earlier=tuple(files), reused=tuple(reused), declined=tuple(self._declined)), spent
 
-    async def _here(self, earlier: tuple[Path, ...], reused: tuple[Path, ...]) -> LocalExecution:
-        options, journal = self._opened.options, None
-        if options.journal:
-            journal = await asyncio.to_thread(
-                partial(
-                    Journal,
-                    self._store.writer,
-                    earlier=earlier,
-                    reused=reused,
-                    same_draws=options.same_draws,
-                    recorded_only=options.recorded_only,
-                )
-            )
-            self._stack.callback(journal.close)
+    async def _here(self, paid: Paid) -> LocalExecution:
+        options = self._opened.options
+        journal = await open_journal(self._store.writer, paid, options, self._stack)
         runner = RowRunner(
             self._opened.workflow,
             group=self._store.id,
@@ -122,9 +114,13 @@ class Session:
         )
         return LocalExecution(runner, Throttle(time.monotonic), self._store.stored)
 
-    def _in_workers(
-        self, earlier: tuple[Path, ...], reused: tuple[Path, ...], spent: Mapping[str, Tokens]
-    ) -> WorkerExecution:
+    @property
+    def _declined(self) -> list[tuple[str, str]]:
+        """Rows and their branches that take no answers of another batch, because they could not use them."""
+        stored = self._store.meta.get(_DECLINED)
+        return [(str(row), str(branch)) for row, branch in stored] if isinstance(stored, list) else []
+
+    def _in_workers(self, paid: Paid, spent: Mapping[str, Tokens]) -> WorkerExecution:
         opened = self._opened
         assert opened.app is not None, "an opened batch that has workers was begun with a name"
         journal = self._store.folder / f"journal-{time.time_ns() // 1_000_000}.db" if opened.options.journal else None
@@ -136,8 +132,7 @@ class Session:
             options=opened.options,
             group=self._store.id,
             journal=journal,
-            earlier=earlier,
-            reused=reused,
+            paid=paid,
             spent=spent,
             scoring=opened.scoring,
         )
@@ -275,7 +270,8 @@ class Session:
 
     def _warn_of_unseen_calls(self) -> None:
         options = self._opened.options
-        if not (self._calls or self._replayed or is_ours()) and (options.budget_usd or options.budget_tokens):
+        seen = self._calls or self._replayed or self._spending.spent_here
+        if not (seen or is_ours()) and (options.budget_usd or options.budget_tokens):
             logger.warning(
                 "%s: no model call was seen, so its budget bounds nothing: clients that a graph makes itself are seen "
                 "in plait's own processes only (plait batch)",
@@ -284,12 +280,13 @@ class Session:
 
     async def _forget_failures(self) -> None:
         """Make failed rows pending; what a node could make nothing of is asked for again, unless its code is new."""
-        failed = await asyncio.to_thread(failed_rows, self._store)
-        self._only = frozenset(position for position, _, _ in failed)
+        failed = await asyncio.to_thread(failed_rows, self._store, self._opened.scoring)
+        self._only = frozenset(each.position for each in failed)
         if not self._opened.changed:
-            nodes = [(row, node) for _, row, node in failed if node]
-            await asyncio.to_thread(lambda: void(journals(self._store.folder), nodes))
-        await self._store.drop(FAILED)
+            branches = [(each.row, branch) for each in failed for branch in each.branches]
+            await asyncio.to_thread(lambda: void(journals(self._store.folder), branches))
+            await self._store.put_meta({_DECLINED: [*self._declined, *branches]})
+        await self._store.drop_at(self._only)
 
     async def _look_aside(self) -> None:
         """What is worth knowing and takes its time: how many rows there are, what the dataset is like."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from plait.batches.spending import Spending
 from plait.batches.throttles import Foot
+from plait.errors import BudgetReached
 from plait.flow.calls import Call
 from plait.flow.usage import Tokens
 from plait.runs import OpenRun
@@ -22,6 +23,8 @@ class RowWatch:
 
     def __init__(self, foot: Foot, spending: Spending) -> None:
         self.run: OpenRun | None = None
+        self.refused: BudgetReached | None = None
+        """That the budget was reached, however the code around the call took it."""
         self._foot = foot
         self._spending = spending
         self._loop = asyncio.get_running_loop()
@@ -32,7 +35,11 @@ class RowWatch:
         """What is left of the row's time, while that stands still."""
 
     def admit(self, call: Call, expected: Tokens) -> bool:
-        admitted = self._spending.admit(call.model, expected)
+        try:
+            admitted = self._spending.admit(call.model, expected)
+        except BudgetReached as error:
+            self.refused = error
+            raise
         if admitted:
             self._foot.calls(+1)
             self._note(calling=+1)

@@ -10,9 +10,9 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 
 from plait.app import find_app, open_workflow
+from plait.batches.answers import open_journal
 from plait.batches.channels import Channel, Elsewhere, Ended, Halted, Lease, NoMore, Orders, State, Wanted
 from plait.batches.executions import LocalExecution
 from plait.batches.openings import prepare
@@ -20,6 +20,7 @@ from plait.batches.rows import RowRunner
 from plait.batches.spending import Spending
 from plait.batches.throttles import Throttle
 from plait.datasets.examples import Example
+from plait.flow.scopes import refusing_unscoped
 from plait.journal import Journal
 from plait.prices import load_prices
 from plait.process import collect_less, own_process, run_loop
@@ -68,6 +69,8 @@ async def _opened(orders: Orders, channel: Channel, stack: AsyncExitStack) -> _W
         graph = orders.scoring.target(graph)
     workflow = prepare(graph, orders.workflow, orders.context, None, orders.settings)
     settings, options = orders.settings, orders.options
+    if options.recorded_only:
+        stack.enter_context(refusing_unscoped())
     spending = Spending(
         await asyncio.to_thread(load_prices, settings.prices, settings.prices_file),
         endpoint=(settings.model or "").partition(":")[0] or None,
@@ -79,17 +82,7 @@ async def _opened(orders: Orders, channel: Channel, stack: AsyncExitStack) -> _W
     if orders.journal is not None:
         writer = Writer(orders.journal, prepare=prepare_journal, durability=options.durability)
         stack.push_async_callback(asyncio.to_thread, writer.close)
-        journal = await asyncio.to_thread(
-            partial(
-                Journal,
-                writer,
-                earlier=orders.earlier,
-                reused=orders.reused,
-                same_draws=options.same_draws,
-                recorded_only=options.recorded_only,
-            )
-        )
-        stack.callback(journal.close)
+        journal = await open_journal(writer, orders.paid, options, stack)
     runner = RowRunner(
         workflow,
         group=orders.group,

@@ -60,7 +60,7 @@ def go_on(options: Options) -> int:
         from plait.cli.experiments.endings import of_stored  # numpy and scipy
 
         wanted = replace(wanted, scoring=stored_scoring(read_batch(folder)))
-        conclude = of_stored(meta, sys.stdout).conclude
+        conclude = of_stored(meta, settings.home, sys.stdout).conclude
     sitting = Sitting(
         wanted=wanted,
         options=batch_options,

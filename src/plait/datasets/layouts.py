@@ -7,6 +7,7 @@ A record is flat, `{"topic": ..., "lang": ...}`, or of the shape that evaluation
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,6 +58,8 @@ class Layout:
         inputs = self._take(record)
         metadata = {name: value for name, value in record.items() if name not in consumed}
         reference = metadata.get("reference_outputs")
+        if isinstance(reference, str) and reference.lstrip().startswith("{"):
+            reference = _parsed(reference)  # a column of a table
         if isinstance(reference, dict):
             del metadata["reference_outputs"]
             return inputs, reference, metadata or None
@@ -84,6 +87,13 @@ class Layout:
             inputs.update(self._take(columns))
         reference = record.get("reference_outputs", record.get("outputs"))
         return inputs, _object(reference, "reference_outputs"), _object(record.get("metadata"), "metadata")
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Fault(f"expected a JSON object, found text that is none: {error}", "reference_outputs") from None
 
 
 def _object(value: object, column: str) -> dict[str, object] | None:

@@ -44,13 +44,13 @@ async def evaluate(
     definition = await asyncio.to_thread(_definition, experiment, found)
     wanted = NewExperiment(definition=definition, name=name, reuse=reuse, app=found, settings=settings)
     if resume:
-        batch = Batch(replace(await asyncio.to_thread(_unfinished, wanted), options=options))
+        batch = Batch(await asyncio.to_thread(_unfinished, wanted, options))
     else:
         batch = Batch((await open_experiment(replace(wanted, options=options or wanted.options))).batch)
     async with aclosing(batch):
         async for _ in batch:
             pass
-    return await conclude(batch.folder, definition.summary_evaluators, app=found)
+    return await conclude(batch.folder, definition.summary_evaluators, app=found, settings=batch.settings)
 
 
 def read(name: str, *, settings: Settings | None = None) -> Experiment:
@@ -89,14 +89,26 @@ def _definition(experiment: Definition | str, app: App | None) -> Definition:
     return find_definition(app, experiment)
 
 
-def _unfinished(wanted: NewExperiment) -> OldBatch:
+def _unfinished(wanted: NewExperiment, options: BatchOptions | None) -> OldBatch:
     if wanted.name is None:
         raise InputError("resume: expected the name of the experiment to go on with, found none")
     settings = wanted.settings or from_env()
     found = find_experiment(settings.home, wanted.name)
     graph = wanted.definition.workflow
+    stored = BatchOptions.from_json(found.meta.get("options"))
+    if options is not None:
+        # What it was begun with stays; what bounds it may be given anew.
+        options = replace(
+            stored,
+            budget_usd=options.budget_usd,
+            budget_tokens=options.budget_tokens,
+            max_errors=options.max_errors,
+            deadline_s=options.deadline_s,
+            workers=options.workers,
+        )
     return OldBatch(
         id=found.id,
+        options=options,
         workflow=None if isinstance(graph, str) else graph,
         scoring=stored_scoring(found, wanted.definition.evaluators),
         settings=wanted.settings,

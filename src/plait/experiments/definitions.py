@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     AnyEvaluator = str | Mapping[str, object] | Callable[..., object] | Evaluator
 
-__all__ = ["Definition", "find_definition", "in_split", "load_definitions"]
+__all__ = ["EVALUATOR_TIMEOUT_S", "Definition", "find_definition", "in_split", "load_definitions"]
 
 FILE_NAME = "eval/experiments.toml"
 """Below the app's folder; `"experiments"` in the plait section of langgraph.json names another."""
@@ -35,6 +35,8 @@ EXAMPLE = """\
 workflow = "story"
 dataset = "datasets/topics.jsonl"
 evaluators = ["eval.evaluators:mentions_topic"]"""
+
+EVALUATOR_TIMEOUT_S = 600.0
 
 _SPLIT_KEYS = ("split", "splits", "dataset_split")
 
@@ -69,6 +71,8 @@ class Definition:
     """Only the first so many examples."""
     timeout_s: float | None = None
     """Seconds for one run."""
+    evaluator_timeout_s: float = EVALUATOR_TIMEOUT_S
+    """Seconds for one evaluator of one run, in which its model calls may wait for a permit."""
     row_attempts: int = 1
     max_concurrency: int | None = None
 
@@ -215,6 +219,7 @@ class _Table(BaseModel):
     cluster: Annotated[_Text | None, Field(description="a key of the examples' metadata")] = None
     limit: Annotated[_Count | None, Field(description="a whole number of 1 or more")] = None
     timeout_s: Annotated[float | None, Field(gt=0, description="seconds above 0")] = None
+    evaluator_timeout_s: Annotated[float, Field(gt=0, description="seconds above 0")] = EVALUATOR_TIMEOUT_S
     row_attempts: Annotated[_Count, Field(description="a whole number of 1 or more")] = 1
     max_concurrency: Annotated[_Count | None, Field(description="a whole number of 1 or more")] = None
 
@@ -237,6 +242,7 @@ def _definition(name: str, table: object, folder: Path) -> Definition:
         cluster=read.cluster,
         limit=read.limit,
         timeout_s=read.timeout_s,
+        evaluator_timeout_s=read.evaluator_timeout_s,
         row_attempts=read.row_attempts,
         max_concurrency=read.max_concurrency,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,18 +16,19 @@ from plait.batches.entrances import EXPERIMENT
 from plait.batches.rows import known_keys
 from plait.datasets import Example, Selection, open_dataset
 from plait.datasets.intakes import OR_SKIP
-from plait.errors import BatchNotFound, InputError
-from plait.experiments.definitions import Definition, in_split
+from plait.errors import InputError
+from plait.experiments.checks import check_clusters, check_ids, check_nodes
+from plait.experiments.definitions import EVALUATOR_TIMEOUT_S, Definition, in_split
 from plait.experiments.evaluators.specs import describe
 from plait.experiments.origins import dataset_hash, find_origin
-from plait.experiments.readings import find_experiment, notes_of
+from plait.experiments.readings import find_experiment, list_experiments, notes_of
 from plait.experiments.records import Origin
 from plait.experiments.scoring import ExperimentScoring
 from plait.inputs import input_fields
 from plait.json_values import to_json
 from plait.runs import Graph
 from plait.settings import OPENAI_BASE_URL, Settings, from_env
-from plait.store.folders import BatchInfo
+from plait.store.folders import BatchInfo, naming
 
 __all__ = ["BASE_URL", "NewExperiment", "OpenedExperiment", "check_name", "open_experiment", "stored_scoring"]
 
@@ -69,11 +71,14 @@ async def open_experiment(new: NewExperiment) -> OpenedExperiment:
     home = settings.home
     await asyncio.to_thread(check_name, home, new.name, replaced=new.replace_name)
     reused = await asyncio.to_thread(find_experiment, home, new.reuse) if new.reuse else None
-    scoring = ExperimentScoring(tuple(definition.evaluators), definition.node, definition.repetitions)
+    scoring = ExperimentScoring(
+        tuple(definition.evaluators), definition.node, definition.repetitions, definition.evaluator_timeout_s
+    )
     async with AsyncExitStack() as stack:
         graph = await _graph(definition.workflow, app, stack)
         target = scoring.target(graph)
-        await stack.enter_async_context(scoring.opened(app))
+        scorer = await stack.enter_async_context(scoring.opened(app))
+        check_nodes(target, [each.node for each in scorer.evaluators], alone=definition.node)
         examples = await _examples(definition, target, settings)
     name_of_reused = (reused.name or reused.id) if reused else None
     origin = await find_origin(
@@ -93,6 +98,7 @@ async def open_experiment(new: NewExperiment) -> OpenedExperiment:
         settings=settings,
         repetitions=definition.repetitions,
         scoring=scoring,
+        claim=partial(_claimed, home, new.name) if new.name and not new.replace_name else None,
         notes={
             "name": new.name,
             EXPERIMENT: _notes(definition, origin, name_of_reused),
@@ -107,11 +113,13 @@ def _notes(definition: Definition, origin: Origin, reused: str | None) -> dict[s
     return {
         "definition": definition.name,
         "repetitions": definition.repetitions,
+        "evaluator_timeout_s": definition.evaluator_timeout_s,
         "evaluators": [_told(each) for each in definition.evaluators],
         "summary_evaluators": [_told(each) for each in definition.summary_evaluators],
         "node": definition.node,
         "cluster": definition.cluster,
-        "thresholds": {key: str(value) for key, value in definition.thresholds.items()},
+        # Where nothing else is demanded, runs and evaluators must not fail.
+        "thresholds": {key: str(value) for key, value in definition.thresholds.items()} or {"errors": "0"},
         "reused": reused,
         "origin": to_json(origin),
     }
@@ -129,14 +137,18 @@ def stored_scoring(batch: BatchInfo, evaluators: Sequence[object] | None = None)
     """
     notes = notes_of(batch.meta)
     stored: Sequence[object] = notes.get("evaluators") or ()
-    lost = [str(each[_FUNCTION]) for each in stored if isinstance(each, Mapping) and _FUNCTION in each]
+    named = [*stored, *(notes.get("summary_evaluators") or ())]
+    lost = [str(each[_FUNCTION]) for each in named if isinstance(each, Mapping) and _FUNCTION in each]
     if evaluators is None and lost:
         raise InputError(
             f"{batch.name or batch.id} is scored by functions given in Python ({', '.join(lost)}): go on with it "
             "there, plait.evaluate(definition, name=..., resume=True)"
         )
     return ExperimentScoring(
-        tuple(stored if evaluators is None else evaluators), notes.get("node"), int(notes.get("repetitions") or 1)
+        tuple(stored if evaluators is None else evaluators),
+        notes.get("node"),
+        int(notes.get("repetitions") or 1),
+        float(notes.get("evaluator_timeout_s") or EVALUATOR_TIMEOUT_S),
     )
 
 
@@ -148,15 +160,20 @@ def check_name(home: Path, name: str | None, *, replaced: bool = False) -> None:
         raise InputError(f"--name: expected up to 100 characters without slashes, found {name!r}")
     if replaced:
         return
-    try:
-        found = find_experiment(home, name)
-    except (BatchNotFound, InputError):
-        return
-    if name not in (found.name, found.id):
+    found = next((each for each in list_experiments(home) if name in (each.name, each.id)), None)
+    if found is None:
         return
     if found.status in ("paused", "planned"):
         raise InputError(f"{name} is there already, and not finished: go on with it, plait resume {name}")
     raise InputError(f"{name} is there already ({found.id}): choose another name, or take it over with --replace")
+
+
+@asynccontextmanager
+async def _claimed(home: Path, name: str) -> AsyncIterator[None]:
+    """The name is looked for once more, and nobody else looks for one before the batch is there."""
+    async with naming(home):
+        await asyncio.to_thread(check_name, home, name)
+        yield
 
 
 def _app_and_settings(new: NewExperiment) -> tuple[App | None, Settings]:
@@ -196,11 +213,15 @@ async def _examples(definition: Definition, target: Graph, settings: Settings) -
             raise InputError(f"{dataset.name}: no example is in the split {definition.split!r}")
     if definition.limit is not None:
         found = found[: definition.limit]
+    check_ids(found, definition.repetitions, dataset=dataset.name)
+    check_clusters(found, definition.cluster, dataset=dataset.name)
     return [replace(example, position=position) for position, example in enumerate(found)]
 
 
 def _options(new: NewExperiment, reused: BatchInfo | None) -> BatchOptions:
     definition, options = new.definition, new.options
+    if options.reuse is not None:
+        raise InputError(f"expected the experiment to reuse as reuse={options.reuse!r}, found it in the options")
     if options.workers > 1 and not all(isinstance(each, str | Mapping) for each in definition.evaluators):
         raise InputError(
             "worker processes load evaluators by their names: expected `pkg.mod:function`, found functions; "
@@ -212,7 +233,7 @@ def _options(new: NewExperiment, reused: BatchInfo | None) -> BatchOptions:
         row_attempts=max(options.row_attempts, definition.row_attempts),
         reuse=reused.id if reused else None,
         same_draws=True,
-        recorded_only=new.replay,
+        recorded_only=new.replay or options.recorded_only,
     )
 
 

@@ -70,10 +70,12 @@ def read_experiment(batch: BatchInfo) -> Experiment:
         runs=tuple(run for run, _ in decoded),
         summary_scores=tuple(Score(**each) for each in summary.get("scores") or ()),
         summary_failures=tuple(Failure(**each) for each in summary.get("failures") or ()),
+        summary_usage=summary.get("usage") or {},
         lower_is_better=lower | frozenset(summary.get("lower") or ()),
         cluster=notes.get("cluster"),
         node=notes.get("node"),
         reused=notes.get("reused"),
+        mixed=meta.get("forced") is True,
         origin=replace(Origin(**(notes.get("origin") or {})), workflow_digest=_digest(meta.get("workflow_digests"))),
         thresholds=notes.get("thresholds") or {},
     )

@@ -53,7 +53,9 @@ class CallTrace:
     cached_tokens: int = 0
     output_tokens: int = 0
     replayed: bool = False
-    """Whether the journal answered it: nothing was sent or paid."""
+    """Whether the journal answered it: nothing was sent."""
+    reused: bool = False
+    """Whether that answer was another experiment's: nothing was paid either."""
     failed: bool = False
     cost_usd: float | None = None
     """What it costs, or, where it was replayed, what it cost when it was paid; None without a price."""
@@ -146,6 +148,8 @@ class Experiment:
     runs: tuple[ExampleRun, ...] = ()
     summary_scores: tuple[Score, ...] = ()
     summary_failures: tuple[Failure, ...] = ()
+    summary_usage: Mapping[str, object] = field(default_factory=dict)
+    """Of the summary evaluators' model calls, in the form of a run's."""
     lower_is_better: frozenset[str] = frozenset()
     """Keys of scores of which less is better, such as latencies; of all others more is."""
     cluster: str | None = None
@@ -154,6 +158,8 @@ class Experiment:
     """The node that was run alone; None: the whole workflow."""
     reused: str | None = None
     """The name of the experiment whose answers were replayed."""
+    mixed: bool = False
+    """Whether it was gone on with after its code or evaluators had changed: its runs are of both."""
     origin: Origin = field(default_factory=Origin)
     thresholds: Mapping[str, str] = field(default_factory=dict)
     """By score's key (or `errors`), what CI demands: `>= 0.8`."""

@@ -12,7 +12,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langgraph.types import Command
 
 from plait.batches.scorings import CostOf
-from plait.branches import BranchPaths, node_in
+from plait.branches import BranchPaths, current_namespace, node_in
 from plait.experiments.records import CallTrace, NodeTrace, ToolTrace
 from plait.flow.calls import Call, Meter
 from plait.flow.recorders import Answer
@@ -57,14 +57,16 @@ class RunTrace(BaseCallbackHandler):
         self._now = now
         self._began = now()
         self._nodes: dict[UUID, _Node] = {}
-        self._by_branch: dict[str, _Node] = {}
+        self._by_namespace: dict[str, _Node] = {}
+        """By LangGraph's namespace: siblings that one node begins in several graphs share a branch."""
+        self._outside = _Node("", "", 0.0)
         self._tools: dict[UUID, _Tool] = {}
 
     def nodes(self) -> tuple[NodeTrace, ...]:
         """Every execution of a node, in the order they began; one that was cut off ends now."""
         found = list(self._nodes.values())
-        # Calls that were made outside any node.
-        found += [node for branch, node in self._by_branch.items() if not branch]
+        if self._outside.calls:
+            found.append(self._outside)
         return tuple(
             NodeTrace(
                 name=node.name,
@@ -108,15 +110,18 @@ class RunTrace(BaseCallbackHandler):
         run_id: UUID,
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
+        name: str | None = None,
         **_: Any,
     ) -> None:
-        """A node begins, or something else that is left alone."""
-        if not tags or metadata is None or not any(tag.startswith(_NODE) for tag in tags):
+        """A node or a task of the functional API begins, or something else that is left alone."""
+        metadata = metadata or {}
+        namespace = str(metadata.get("langgraph_checkpoint_ns", ""))
+        if any(tag.startswith(_NODE) for tag in tags or ()):
+            self._paths.note(metadata)
+        elif name != metadata.get("langgraph_node") or not self._is_task(namespace, metadata):
             return
-        self._paths.note(metadata)
         branch = self._paths.of(metadata)
-        name = node_in(str(metadata.get("langgraph_checkpoint_ns", "")))
-        self._nodes[run_id] = self._by_branch[branch] = _Node(name, branch, self._passed())
+        self._nodes[run_id] = self._by_namespace[namespace] = _Node(node_in(namespace), branch, self._passed())
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
         """A node ended."""
@@ -155,15 +160,15 @@ class RunTrace(BaseCallbackHandler):
 
     def replays(self, call: Call, answer: Answer) -> None:
         """The journal answered a call."""
-        self._note(call.model, self._passed(), answer.tokens, Timing(), replayed=True)
+        self._note(call.model, self._passed(), answer.tokens, Timing(), replayed=True, reused=answer.free)
 
     def begins(self, call: Call) -> Callable[[Meter | None, Timing], None]:
         """A call begins in the node around this code."""
-        began_s, branch = self._passed(), self._paths.current()
+        began_s, node = self._passed(), self._execution()
 
         def ends(meter: Meter | None, timing: Timing) -> None:
             tokens = meter.tokens if meter is not None else Tokens()
-            self._note(call.model, began_s, tokens, timing, branch=branch, failed=meter is None)
+            self._note(call.model, began_s, tokens, timing, node=node, failed=meter is None)
 
         return ends
 
@@ -174,15 +179,12 @@ class RunTrace(BaseCallbackHandler):
         tokens: Tokens,
         timing: Timing,
         *,
-        branch: str | None = None,
+        node: _Node | None = None,
         replayed: bool = False,
+        reused: bool = False,
         failed: bool = False,
     ) -> None:
-        branch = self._paths.current() if branch is None else branch
-        node = self._by_branch.get(branch)
-        if node is None:
-            node = self._by_branch.setdefault("", _Node("", "", 0.0))
-        node.calls.append(
+        (node or self._execution()).calls.append(
             CallTrace(
                 model=model,
                 began_s=began_s,
@@ -194,10 +196,24 @@ class RunTrace(BaseCallbackHandler):
                 cached_tokens=tokens.cached,
                 output_tokens=tokens.output,
                 replayed=replayed,
+                reused=reused,
                 failed=failed,
                 cost_usd=self._cost_of({model: tokens}),
             )
         )
+
+    def _execution(self) -> _Node:
+        """The one around this code; where there is none, what holds the calls outside any."""
+        return self._by_namespace.get(current_namespace(), self._outside)
+
+    def _is_task(self, namespace: str, metadata: Mapping[str, Any]) -> bool:
+        """Whether a task of the functional API begins: LangGraph tags it as no node, and gives it its caller's path."""
+        path: tuple[Any, ...] = metadata.get("langgraph_path") or ()
+        if len(path) < 2 or not isinstance(path[1], tuple):
+            return False
+        # What begins while the task runs is something within it.
+        before = self._by_namespace.get(namespace)
+        return before is None or before.ended_s is not None
 
     def _passed(self) -> float:
         return self._now() - self._began

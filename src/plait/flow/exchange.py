@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from plait.errors import BlockingCall
+from plait.errors import BlockingCall, CallUnrecorded
 from plait.flow.calls import Call, Meter, recognise, without_stream_options
 from plait.flow.gate import Gate
 from plait.flow.headers import read_advice
@@ -22,7 +22,7 @@ from plait.flow.recorders import Slot
 from plait.flow.records import Record, decoded, find_slot, flavour_of, is_encoded, response_of
 from plait.flow.refusals import hopeless, report_refusal, stand_in
 from plait.flow.retries import Attempts, is_retryable_error
-from plait.flow.scopes import Scope, current_limits, current_scope
+from plait.flow.scopes import Scope, current_limits, current_scope, unscoped_refused
 from plait.flow.tickets import Outcome, Ticket
 from plait.flow.timings import Timing
 from plait.flow.usage import Tokens
@@ -114,6 +114,11 @@ class _Exchange:
     async def run(self) -> Any:
         if self.scope:
             self.scope.begin_call(self.call)
+        elif unscoped_refused():
+            raise CallUnrecorded(
+                f"a call of {self.call.model} was made outside any run's context, in a thread or task of its own: "
+                "no recorded answer can be found for it"
+            )
         else:
             self.gate.unscoped_calls += 1
         try:

@@ -124,6 +124,7 @@ class Scope:
             self.parent.replay_call(call, answer)
         with self._lock:
             self.usage.replayed_calls += 1
+            self.usage.reused_calls += answer.free
             if not answer.free:
                 self.usage.add_tokens(call.model, answer.tokens)
                 self.usage.estimated |= answer.estimated
@@ -198,6 +199,26 @@ def current_settings() -> Settings:
 def current_limits() -> tuple[Limit, ...]:
     """The bounds set by `config["max_concurrency"]` around this code, innermost first."""
     return _limits.get()
+
+
+_refusing: set[object] = set()
+"""Who refuses calls outside any run; whose calls they are nobody could tell, so it holds for the process."""
+
+
+def unscoped_refused() -> bool:
+    """Whether calls outside any run are refused."""
+    return bool(_refusing)
+
+
+@contextmanager
+def refusing_unscoped() -> Iterator[None]:
+    """Refuse calls outside any run, in all threads: for a replay, of which nothing may be sent."""
+    mark = object()
+    _refusing.add(mark)
+    try:
+        yield
+    finally:
+        _refusing.discard(mark)
 
 
 @contextmanager

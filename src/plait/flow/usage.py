@@ -31,6 +31,8 @@ class Usage:
     """Calls that ended in an error after their last attempt."""
     replayed_calls: int = 0
     """Calls answered from a journal: their tokens count below, though they were paid for earlier."""
+    reused_calls: int = 0
+    """Those of them that another batch paid for."""
     input_tokens: int = 0
     """Those that the provider had cached (`cached_tokens`) included."""
     cached_tokens: int = 0
@@ -57,7 +59,7 @@ class Usage:
 
     def add(self, other: Usage) -> None:
         """Add the counts of another."""
-        for name in ("calls", "attempts", "failed_calls", "replayed_calls", "unscoped_calls"):
+        for name in ("calls", "attempts", "failed_calls", "replayed_calls", "reused_calls", "unscoped_calls"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.estimated |= other.estimated
         for model, count in other.models.items():

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import cast
 
 from plait.batches import BatchOptions
+from plait.batches.answers import journals, reused_journals
 from plait.batches.entrances import EXPERIMENT
-from plait.batches.openings import journals
-from plait.batches.reuses import reused_journals
 from plait.errors import BatchNotFound, InputError
 from plait.experiments.readings import find_experiment, list_experiments
 from plait.store.batches import DATABASE

@@ -141,7 +141,7 @@ async def _evaluated(new: NewExperiment, app: App | None) -> Experiment:
             async with aclosing(running):
                 async for _ in running:
                     pass
-            return await conclude(running.folder, new.definition.summary_evaluators, app=app)
+            return await conclude(running.folder, new.definition.summary_evaluators, app=app, settings=running.settings)
     finally:
         # The tests' own process goes on.
         gc.unfreeze()

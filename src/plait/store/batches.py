@@ -179,6 +179,15 @@ class BatchStore:
         self.finished.forget(statuses)
         return dropped
 
+    async def drop_at(self, positions: Collection[int]) -> None:
+        """Make the rows at these positions pending again."""
+        rows = [(position,) for position in positions]
+        await self.writer.do(
+            lambda connection: connection.executemany("DELETE FROM results WHERE position = ?", rows).rowcount
+        )
+        for position in positions:
+            self.finished.forget_at(position)
+
     async def id_at(self, position: int) -> str | None:
         """The id under which the row at `position` ended, None while it is pending."""
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import difflib
+import fcntl
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from plait.errors import BatchBusy, BatchNotFound, StoreError
 from plait.store.batches import DATABASE, FolderLock, is_running
@@ -22,6 +25,7 @@ __all__ = [
     "batches_folder",
     "find_batch",
     "list_batches",
+    "naming",
     "new_batch_folder",
     "new_batch_id",
     "prune",
@@ -31,6 +35,8 @@ __all__ = [
 
 # No 0, 1, i, l, o: an id is read aloud and typed.
 _LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
+_NAMES_LOCK = ".names.lock"
+_LOOKS_AGAIN_AFTER_S = 0.02
 _REMOVED = ".removed-"
 _UNFINISHED = ("paused", "running", "planned")
 _DRAWS = 20
@@ -80,6 +86,28 @@ def new_batch_folder(home: Path, workflow: str, at: datetime, draw: Callable[[st
             break
         folder = folder.with_name(new_batch_id(workflow, at, draw))
     return folder
+
+
+@contextlib.asynccontextmanager
+async def naming(home: Path) -> AsyncIterator[None]:
+    """Only one `async with` at a time, in all processes: a name that is free inside is free until it is left.
+
+    For looking whether a name is free and creating the batch of that name, in one. Waits for whoever is inside; the
+    kernel lets go of a process that ends inside, and a cancelled wait of what it waits for. Raises StoreError where the
+    folder cannot be written.
+    """
+    try:
+        file = await asyncio.to_thread(_open_names_lock, home)
+    except OSError as error:
+        raise StoreError(f"cannot write in {batches_folder(home)}: {error}; set PLAIT_HOME to a folder") from error
+    try:
+        while not _gets_lock(file):  # noqa: ASYNC110 - other processes set no event
+            await asyncio.sleep(_LOOKS_AGAIN_AFTER_S)
+        yield
+    finally:
+        # Closing is not enough while a forked child has the descriptor, too.
+        fcntl.flock(file, fcntl.LOCK_UN)
+        file.close()
 
 
 def list_batches(home: Path) -> list[BatchInfo]:
@@ -136,7 +164,8 @@ def find_batch(home: Path, id_or_prefix: str | None) -> Path:
     folders = {folder.name: folder for folder in _folders(home)}
     if id_or_prefix in folders:
         return folders[id_or_prefix]
-    called = [batch for batch in list_batches(home) if batch.name == id_or_prefix]
+    batches = list_batches(home)
+    called = [batch for batch in batches if batch.name == id_or_prefix]
     if called:
         return called[0].folder
     matches = sorted(name for name in folders if id_or_prefix and name.startswith(id_or_prefix))
@@ -144,7 +173,7 @@ def find_batch(home: Path, id_or_prefix: str | None) -> Path:
         return folders[matches[0]]
     if matches and all(name[len(id_or_prefix)] == "-" for name in matches):
         # A workflow's name: the batch that is worth going on with, or looking at.
-        named = [batch for batch in list_batches(home) if batch.id in matches]
+        named = [batch for batch in batches if batch.id in matches]
         left = [batch for batch in named if batch.status in _UNFINISHED]
         return (left or named)[0].folder
     if matches:
@@ -192,6 +221,20 @@ def prune(home: Path, older_than_s: float, now: float, *, dry_run: bool = False)
     for left in batches_folder(home).glob(f"{_REMOVED}*"):
         shutil.rmtree(left, ignore_errors=True)
     return removed
+
+
+def _open_names_lock(home: Path) -> BinaryIO:
+    folder = batches_folder(home)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return (folder / _NAMES_LOCK).open("ab")
+
+
+def _gets_lock(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _folders(home: Path) -> list[Path]:

@@ -158,6 +158,12 @@ class Finished:
             self._statuses = self._statuses.replace(bytes([code]), b"\0")
             self._counts[code] = 0
 
+    def forget_at(self, position: int) -> None:
+        """Make the row at `position` pending again."""
+        if 0 <= position < len(self._statuses):
+            self._counts[self._statuses[position]] -= 1
+            self._statuses[position] = 0
+
     def status(self, position: int) -> str | None:
         """How the row at `position` ended, None while it is pending."""
         code = self._statuses[position] if 0 <= position < len(self._statuses) else 0

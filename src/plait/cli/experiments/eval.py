@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from plait.app import App
@@ -14,16 +14,16 @@ from plait.batches import BatchOptions
 from plait.cli import arguments
 from plait.cli.apps import open_app
 from plait.cli.batch import check_home, check_model_named, flagged, open_for_rows, pause_values
-from plait.cli.experiments.endings import Ending
+from plait.cli.experiments.endings import ENDING, Ending, Wishes, read_held
 from plait.cli.experiments.sending import check_key
 from plait.cli.options import Limits, PauseFlags
 from plait.cli.sittings import Sitting
 from plait.errors import InputError
-from plait.experiments.baselines import baseline_file, read_baseline
+from plait.experiments.baselines import baseline_file
 from plait.experiments.comparisons import compare
 from plait.experiments.definitions import Definition, find_definition
 from plait.experiments.openings import NewExperiment, OpenedExperiment, open_experiment
-from plait.experiments.readings import find_experiment, read_experiment
+from plait.experiments.readings import find_experiment
 from plait.experiments.records import ExampleRun, Experiment
 from plait.experiments.statistics.effects import UNKNOWN_DEVIATION, detectable_difference
 from plait.experiments.thresholds import parse_thresholds
@@ -66,7 +66,12 @@ def evaluate(options: Options) -> int:
     if options.langsmith:
         check_key(settings)
     parse_thresholds(definition.thresholds)  # before anything is paid
-    baseline = _baseline(app, definition, settings, options)
+    wishes = Wishes(
+        baseline=_baseline(app, definition, settings, options),
+        update=str(baseline_file(app, definition.name)) if options.update_baseline else None,
+        langsmith=options.langsmith,
+        as_json=options.as_json,
+    )
     values = pause_values(options.pauses)
     with flagged({each.name for each in fields(BatchOptions)}):
         batch_options = BatchOptions(**values)  # type: ignore[arg-type]
@@ -81,12 +86,10 @@ def evaluate(options: Options) -> int:
     )
     ending = Ending(
         app=app,
-        summary_evaluators=definition.summary_evaluators,
-        baseline=baseline,
-        update=baseline_file(app, definition.name) if options.update_baseline else None,
-        langsmith=settings if options.langsmith else None,
-        as_json=options.as_json,
         out=sys.stdout,
+        wishes=wishes,
+        summary_evaluators=definition.summary_evaluators,
+        baseline=None if wishes.baseline is None else read_held(wishes.baseline, settings.home),
     )
     # What nodes and evaluators print must not mix with results.
     with contextlib.redirect_stdout(sys.stderr):
@@ -102,9 +105,10 @@ async def _run(wanted: NewExperiment, app: App, settings: Settings, ending: Endi
         await asyncio.to_thread(_check_examples, ending.baseline, opened)
     if not options.quiet:
         sys.stderr.write(f"{_announced(definition, opened)}\n")
+    batch = replace(opened.batch, notes={**opened.batch.notes, ENDING: asdict(ending.wishes)})
     sitting = Sitting(
-        wanted=opened.batch,
-        options=opened.batch.options,
+        wanted=batch,
+        options=batch.options,
         settings=settings,
         out=sys.stdout,
         prints_rows=False,
@@ -131,19 +135,19 @@ def _definition(app: App, options: Options) -> Definition:
     )
 
 
-def _baseline(app: App, definition: Definition, settings: Settings, options: Options) -> Experiment | None:
+def _baseline(app: App, definition: Definition, settings: Settings, options: Options) -> str | None:
     """What the experiment is held against: the one that is named, else the app's own baseline, if it has one."""
     named = options.baseline
     if named is None:
         file = baseline_file(app, definition.name)
         partial = options.limit is not None or options.split is not None
-        return None if options.update_baseline or partial or not file.is_file() else read_baseline(file)
+        return None if options.update_baseline or partial or not file.is_file() else str(file)
     if named.endswith(".json"):
-        return read_baseline(Path(named))
+        return str(Path(named).absolute())
     found = find_experiment(settings.home, named)
     if found.status != "finished":
         raise InputError(f"--baseline: expected a finished experiment, found {named}, which is {found.status}")
-    return read_experiment(found)
+    return found.id
 
 
 def _check_examples(baseline: Experiment, opened: OpenedExperiment) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from plait.datasets.examples import Example
 from plait.errors import InputError, PlaitError
+from plait.experiments.evaluators.faults import shown, text_of
 from plait.experiments.evaluators.records import (
     as_run_evaluator,
     is_async_evaluator,
@@ -22,12 +23,13 @@ from plait.experiments.evaluators.records import (
 from plait.experiments.evaluators.scores import BadScore, MissingValue, read_scores
 from plait.experiments.evaluators.signatures import Signature, is_async, name_of, read_signature
 from plait.experiments.records import ExampleRun, Failure, NodeTrace, Score
+from plait.masking import masked
 
 if TYPE_CHECKING:
     from langsmith.schemas import Example as LangSmithExample
     from langsmith.schemas import Run
 
-__all__ = ["PARAMETERS", "UNSCORED", "Evaluator", "Pace", "Way", "evaluator", "failure_of"]
+__all__ = ["PARAMETERS", "UNSCORED", "Evaluator", "Pace", "Way", "evaluator", "failure_of", "without_users"]
 
 PARAMETERS = ("inputs", "outputs", "reference_outputs", "run", "example")
 """What a function may ask for, any of them in any order."""
@@ -37,8 +39,6 @@ UNSCORED = object()
 
 Way = Literal["async", "thread", "inline"]
 """`inline`: on the event loop's own thread, for what is known to take microseconds."""
-
-_LONGEST_MESSAGE = 2000
 
 
 @dataclass(slots=True)
@@ -92,10 +92,27 @@ class Evaluator:
             return ()
         if inspect.iscoroutine(value):
             value.close()
-        scores = read_scores(value, name=self.name, key=self.key)
+        scores = tuple(without_users(score) for score in read_scores(value, name=self.name, key=self.key))
         if self.node is None:
             return scores
         return tuple(score if score.node else replace(score, node=self.node) for score in scores)
+
+
+def without_users(score: Score) -> Score:
+    """The score without users and passwords in the URLs of its comment and metadata, which models may quote."""
+    if score.comment is not None and "://" in score.comment:
+        score = replace(score, comment=masked(score.comment))
+    if score.metadata:
+        score = replace(score, metadata={key: _masked(value) for key, value in score.metadata.items()})
+    return score
+
+
+def _masked(value: object) -> object:
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, Mapping):
+        return {key: _masked(item) for key, item in value.items()}
+    return [_masked(item) for item in value] if isinstance(value, list) else value
 
 
 def evaluator(
@@ -228,16 +245,14 @@ def _copied(value: object) -> object:
 
 
 def failure_of(evaluator: Evaluator, error: BaseException, run: ExampleRun) -> Failure:
-    """The error of an evaluator, in words that name what it lacked and where it stood."""
-    message = str(error).strip() or "no message"
+    """The error of an evaluator, in words that name what it lacked and where it stood, and hold no key."""
+    message = text_of(error)
     ours = isinstance(error, BadScore | MissingValue | PlaitError)
     if not ours and (place := _place(error.__traceback__)):
         message += f" ({place})"
     if not ours and run.example.reference_outputs is None and "reference_outputs" in evaluator.takes:
         message += "; the example has no reference_outputs"
-    if len(message) > _LONGEST_MESSAGE:
-        message = f"{message[:_LONGEST_MESSAGE]}..."
-    return Failure(evaluator.name, type(error).__name__, message)
+    return Failure(evaluator.name, type(error).__name__, shown(message))
 
 
 _OURS = str(Path(__file__).resolve().parents[1])

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from plait.errors import InputError, PlaitError
+from plait.experiments.evaluators.faults import failed_calls, shown, stops_all, text_of
+from plait.experiments.evaluators.forms import without_users
 from plait.experiments.evaluators.records import langsmith_example, langsmith_run
 from plait.experiments.evaluators.scores import MissingValue, read_scores
 from plait.experiments.evaluators.signatures import is_async, name_of, read_signature
 from plait.experiments.records import ExampleRun, Experiment, Failure, Score
-from plait.failures import is_fatal, is_outage
 
 __all__ = ["SummaryEvaluator", "summarize", "summary_evaluator"]
 
@@ -81,28 +82,30 @@ async def summarize(
 ) -> tuple[tuple[Score, ...], tuple[Failure, ...]]:
     """The scores of all evaluators over the experiment, and the failures of those that gave none; one after another.
 
-    Synchronous ones run in a thread. An error that would meet every call alike (wrong key, no connection) is raised.
+    Synchronous ones run in a thread. An error that would meet every call alike (a model's wrong key, no connection to
+    it) is raised.
     """
     scores: list[Score] = []
     failures: list[Failure] = []
     for each in evaluators:
+        before = failed_calls()
         try:
             value = each.call(experiment) if each.is_async else await asyncio.to_thread(each.call, experiment)
             found = read_scores(await value if inspect.isawaitable(value) else value, name=each.name, key=each.key)
             if twice := {score.key for score in found} & {score.key for score in scores}:
                 raise MissingValue(f"expected a key of its own, found {min(twice)!r}, which another one gives too")
-            scores += found
+            scores += map(without_users, found)
         except (Exception, SystemExit) as error:
-            if is_fatal(error) or is_outage(error):
+            if stops_all(error, before):
                 raise
             failures.append(_failure(each, error, experiment))
     return tuple(scores), tuple(failures)
 
 
 def _failure(evaluator: SummaryEvaluator, error: BaseException, experiment: Experiment) -> Failure:
-    message = str(error).strip() or "no message"
+    message = text_of(error)
     if not isinstance(error, PlaitError | MissingValue) and any(
         run.example.reference_outputs is None for run in experiment.runs
     ):
         message += "; some examples have no reference_outputs"
-    return Failure(evaluator.name, type(error).__name__, message[:2000])
+    return Failure(evaluator.name, type(error).__name__, shown(message))
