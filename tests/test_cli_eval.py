@@ -307,7 +307,7 @@ def test_no_model_is_no_bill(tmp_path: Path) -> None:
     [
         (["storys"], "did you mean 'stories'?"),
         (["stories", "--reuse", "befor"], "there is no experiment 'befor'"),
-        (["stories", "--baseline", "nothing.json"], "cannot read the baseline nothing.json"),
+        (["stories", "--baseline", "nothing.json"], "cannot read the baseline "),
         (["stories", "--baseline", "x", "--update-baseline"], "expected --baseline or --update-baseline, found both"),
         (["stories", "--repetitions", "0"], "--repetitions: expected 1 or more, found 0"),
         (["stories", "--split", "hard"], "no example is in the split 'hard'"),
