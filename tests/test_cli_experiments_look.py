@@ -168,7 +168,8 @@ def test_compare_says_the_verdict_first_then_figures_flips_costs_nodes_and_notes
     assert show_comparison(CompareOptions(before="before", after="after")) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.startswith("after is better in passes (+0.75)")
+    lost = "1 of 13 examples could not be compared: after failed on 1 and before failed on 1."
+    assert out.startswith(f"{lost} Of the rest: after is better in passes (+0.75)")
     found = line_with(out, "passes", "better", "points")
     assert found.startswith("passes better 16.7 % 91.7 % +75.0 points")
     assert found.endswith("10/1/1")
@@ -196,7 +197,7 @@ def test_few_examples_that_flipped_still_show_both_directions(capsys: pytest.Cap
 def test_a_worse_experiment_is_no_failure_of_compare(home: Path) -> None:
     ended = command("compare", "after", "before", env={"PLAIT_HOME": str(home)})
     assert ended.code == 0, ended.err
-    assert ended.out.startswith("before is worse in passes (-0.75)")
+    assert "Of the rest: before is worse in passes (-0.75)" in ended.out
 
 
 def test_other_examples_are_refused_with_the_difference_unless_they_intersect(home: Path) -> None:
@@ -225,7 +226,7 @@ def test_compare_writes_an_html_file_too_and_replaces_none_unasked(
     file = tmp_path / "c.html"
     assert show_comparison(CompareOptions(before="before", after="after", html=file)) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("after is better")
+    assert "Of the rest: after is better" in out
     assert err.startswith(f"wrote {file} (")
     assert "after is better in passes" in file.read_text()
     with pytest.raises(SettingsError, match="--force"):
@@ -351,7 +352,8 @@ def test_report_compares_with_the_experiment_whose_answers_it_reused(capsys: pyt
     assert show_report(ReportOptions(name="after")) == 0
     out, err = capsys.readouterr()
     assert err.startswith("compared with before, whose answers it reused")
-    assert "\nagainst before\n  after is better in passes" in out
+    assert "\nagainst before\n  1 of 13 examples could not be compared" in out
+    assert "Of the rest: after is better in passes" in " ".join(out.split())
     assert "plait compare before after" in out
     assert show_report(ReportOptions(name="after", against="none")) == 0
     out, err = capsys.readouterr()

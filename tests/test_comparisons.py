@@ -196,8 +196,12 @@ def test_equal_numbers_and_no_runs_at_all_say_what_cannot_be_said() -> None:
 # Totals
 
 
+REPLAYED = {"replayed_calls": 1, "reused_calls": 1}
+
+
 def call(cost_usd: float | None = 0.01, *, replayed: bool = False, failed: bool = False) -> CallTrace:
-    return CallTrace(model="m", began_s=0, duration_s=1, replayed=replayed, failed=failed, cost_usd=cost_usd)
+    told = CallTrace(model="m", began_s=0, duration_s=1, failed=failed, cost_usd=cost_usd)
+    return replace(told, replayed=replayed, reused=replayed)
 
 
 def traced_run(number: int, nodes: Sequence[NodeTrace], **usage: object) -> ExampleRun:
@@ -217,7 +221,7 @@ def node(name: str, branch: str, *calls: CallTrace, duration_s: float = 1.0, err
 
 def test_totals_tell_what_was_paid_from_what_it_would_cost_unreplayed() -> None:
     paid = traced_run(0, [node("plan", "plan@1", call())])
-    replayed = traced_run(1, [node("plan", "plan@1", call(replayed=True))], calls=0, replayed_calls=1, cost_usd=0.0)
+    replayed = traced_run(1, [node("plan", "plan@1", call(replayed=True))], calls=0, **REPLAYED, cost_usd=0.0)
     found = totals(experiment("x", [paid, replayed, failed_run(2)]))
     assert (found.runs, found.paid_calls, found.replayed_calls, found.judge_calls) == (3, 1, 1, 4)
     assert (found.input_tokens, found.errors) == (30, {"RunFailed": 1})
@@ -345,7 +349,8 @@ def test_a_pair_without_a_score_on_one_side_is_left_out_and_counted() -> None:
     after = experiment("after", [*of_values("x", ok=[True] * 9).runs, failed_run(9)])
     found = compare(before, after)
     assert found.metrics[0].pairs == 9
-    assert "ok: 1 of 10 examples lack this score on one side or both and are left out" in found.notes
+    lacking = "ok: 1 of 10 examples lack this score on one side or both and are left out"
+    assert f"{lacking}; before and after are of the other 9" in found.notes
     assert "after: 1 RunFailed of 10 runs failed; they count in no score" in found.notes
 
 
@@ -381,6 +386,144 @@ def test_nodes_stand_side_by_side_with_what_is_scored_on_them() -> None:
     ]
     assert found.nodes[1].before.executions == 0
     assert "A run of the workflow costs $0.030 instead of $0.010 (+200.0 %)." in found.verdict
+
+
+# What could not be compared
+
+
+def failing(name: str, runs: Sequence[ExampleRun], numbers: Sequence[int]) -> Experiment:
+    """With these runs failed."""
+    return experiment(
+        name,
+        [
+            replace(run, status="error", outputs=None, scores=(), error=RowError("RunFailed", "no"))
+            if run.position in numbers
+            else run
+            for run in runs
+        ],
+    )
+
+
+def unjudged(name: str, runs: Sequence[ExampleRun], key: str, numbers: Sequence[int]) -> Experiment:
+    """With this evaluator failed on these runs."""
+    return experiment(
+        name,
+        [
+            replace(
+                run,
+                scores=tuple(score for score in run.scores if score.key != key),
+                failures=(Failure(key, "ValueError", "no"),),
+            )
+            if run.position in numbers
+            else run
+            for run in runs
+        ],
+    )
+
+
+def priced(cost_usd: float) -> list[ExampleRun]:
+    return [
+        replace(traced_run(number, [node("plan", "plan@1", call(cost_usd))]), scores=(Score("ok", number % 2 == 0),))
+        for number in range(12)
+    ]
+
+
+def test_a_comparison_of_which_most_runs_failed_says_so_first_and_claims_nothing_else() -> None:
+    before, after = experiment("before", priced(0.02)), failing("after", priced(0.01), range(1, 12))
+    found = compare(before, after)
+    assert found.verdict.startswith(
+        "11 of 12 examples could not be compared: after failed on 11. Cannot tell whether after is better than before: "
+        "ok has too few pairs to say."
+    )
+    assert "no difference" not in found.verdict.lower()
+    assert "A run of the workflow" not in found.verdict
+    assert found.lost == ("11 of 12 examples could not be compared: after failed on 11",)
+    (metric,) = found.metrics
+    assert (metric.pairs, metric.before.mean, metric.after.mean, metric.difference) == (1, 1.0, 1.0, 0.0)
+    assert (metric.before.examples, metric.before.scores, metric.after.unscored) == (1, 1, 11)
+    assert metric.sentence == "ok: cannot tell, its one pair is equal, too few to say (mean 1.00)"
+    left_out = "ok: 11 of 12 examples lack this score on one side or both and are left out"
+    assert f"{left_out}; before and after are of the other 1" in found.notes
+
+
+def test_what_a_run_costs_is_of_the_examples_that_succeeded_in_both() -> None:
+    cheap_failures = [
+        replace(run, nodes=(node("plan", "plan@1", call(0.0001)),)) if run.position > 7 else run for run in priced(0.02)
+    ]
+    found = compare(experiment("before", priced(0.02)), failing("after", cheap_failures, range(8, 12)))
+    assert "costs the same, $0.020, over the 8 examples that succeeded in both." in found.verdict
+    nothing = compare(experiment("before", priced(0.02)), failing("after", cheap_failures, range(12)))
+    assert "A run of the workflow" not in nothing.verdict
+
+
+def test_pairs_lost_on_the_other_side_are_told_and_nothing_is_lost_after() -> None:
+    found = compare(failing("before", priced(0.02), (0, 1)), failing("after", priced(0.02), (1,)))
+    assert found.verdict.startswith(
+        "2 of 12 examples could not be compared: after failed on 1 and before failed on 2. "
+        "What could be compared is equal in every pair."
+    )
+    assert found.lost == ()
+
+
+def test_a_clear_verdict_over_what_is_left_is_said_to_be_of_the_rest() -> None:
+    before = of_values("before", ok=[True] * 25 + [False] * 15)
+    after = failing("after", of_values("x", ok=[True] * 38 + [False] * 2).runs, (39,))
+    verdict = compare(before, after).verdict
+    assert verdict.startswith("1 of 40 examples could not be compared: after failed on 1. Of the rest: after is better")
+
+
+def test_an_evaluator_that_failed_on_some_runs_lost_their_pairs() -> None:
+    columns: dict[str, Sequence[Value]] = {"ok": [True, False] * 6, "fit": [0.5] * 12}
+    found = compare(of_values("before", **columns), unjudged("after", of_values("x", **columns).runs, "fit", range(5)))
+    assert found.lost == ("fit: its evaluator failed in after on 5 of 12 examples that before has",)
+    assert found.verdict.startswith(f"{found.lost[0]}. What could be compared is equal in every pair.")
+    back = compare(unjudged("after", of_values("x", **columns).runs, "fit", range(5)), of_values("before", **columns))
+    assert back.lost == ()
+    assert back.verdict.startswith("fit: its evaluator failed in after on 5 of 12 examples that before has.")
+
+
+def test_a_metric_that_is_gone_altogether_is_lost_with_why() -> None:
+    before = of_values("before", ok=[True] * 12, fit=[0.5] * 12)
+    broken = compare(before, unjudged("after", of_values("x", ok=[True] * 12, fit=[0.5] * 12).runs, "fit", range(12)))
+    why = "its evaluator failed in after on 12 of 12 examples that before has"
+    assert broken.lost == (f"fit is in before only: {why}",)
+    removed = compare(before, of_values("after", ok=[True] * 12))
+    assert removed.lost == ("fit is in before only: no evaluator of after gave this score",)
+    assert removed.verdict.startswith("fit is in before only: no evaluator of after gave this score. What could be")
+    assert compare(of_values("after", ok=[True] * 12), before).lost == ()
+
+
+def test_scores_that_an_evaluator_does_not_give_are_not_lost() -> None:
+    before = of_values("before", ok=[True] * 12, latency_s=[1.5] * 12)
+    before = replace(before, lower_is_better=frozenset({"latency_s"}))
+    partly = of_values("after", ok=[True] * 12, latency_s=[1.5] * 8 + [None] * 4)
+    assert compare(before, partly).lost == ()
+    runs = [replace(run, usage=REPLAYED) for run in of_values("x", ok=[True] * 12).runs]
+    assert compare(before, experiment("after", runs)).lost == ()
+
+
+def test_failed_repetitions_are_told_where_their_examples_are_still_compared() -> None:
+    runs = [scored_run(number, [Score("ok", True)], turn) for number in range(8) for turn in range(2)]
+    after = experiment("after", [failed_run(0), *runs[1:]])
+    found = compare(experiment("before", runs), after)
+    assert found.verdict.startswith("1 of 16 runs of after failed and count in no score. What could be compared is")
+    assert found.lost == ()
+
+
+def test_scores_of_no_example_in_both_stand_with_no_figure() -> None:
+    found = compare(of_values("a", ok=[True, None]), of_values("b", ok=[None, False]))
+    assert [(side.mean, side.examples) for side in (found.metrics[0].before, found.metrics[0].after)] == [(None, 0)] * 2
+    assert "ok has too few pairs to say" in found.verdict
+
+
+@pytest.mark.parametrize(("pairs", "verdict"), [(1, "cannot tell"), (5, "cannot tell"), (6, "no difference")])
+def test_few_equal_pairs_do_not_say_that_nothing_differs(pairs: int, verdict: str) -> None:
+    for values in ([0.5] * pairs, [True] * pairs, ["warm"] * pairs):
+        found = compare(of_values("a", key=values), of_values("b", key=values))
+        assert found.metrics[0].verdict == verdict
+        assert found.verdict.startswith("No difference") is (verdict == "no difference")
+    said = the_comparison(of_values("a", ok=[True] * 3), of_values("b", ok=[True] * 3)).sentence
+    assert said == "ok: cannot tell, all 3 pairs are equal, too few to say (mean 1.00)"
 
 
 # What it refuses, and what else it says
@@ -455,7 +598,9 @@ def test_notes_name_all_else_that_differs() -> None:
 
 def test_replayed_draws_are_said_to_be_shared() -> None:
     before = experiment("before", [traced_run(0, [])])
-    after = replace(experiment("after", [traced_run(0, [], calls=1, replayed_calls=2)]), reused="before")
+    after = replace(
+        experiment("after", [traced_run(0, [], calls=1, replayed_calls=2, reused_calls=2)]), reused="before"
+    )
     found = compare(before, after)
     assert found.shared_draws
     assert found.notes[0].startswith("2 of 5 calls of after were replayed from before: upstream draws are the same")
@@ -466,7 +611,7 @@ def test_replayed_draws_are_said_to_be_shared() -> None:
 def test_experiments_without_a_score_in_common_have_nothing_to_compare() -> None:
     found = compare(of_values("a", ok=[True]), of_values("b", tone=[True]))
     assert found.metrics == ()
-    assert found.verdict.startswith("Nothing to compare: a and b have no score in common.")
+    assert "Nothing to compare: a and b have no score in common." in found.verdict
 
 
 def test_one_example_gives_a_difference_and_no_verdict() -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from plait.cli.experiments.words import experiment_json, experiment_page
 from plait.datasets.examples import Example
 from plait.errors import InputError
-from plait.experiments.metrics import metrics
+from plait.experiments.metrics import metrics, totals
 from plait.experiments.records import ExampleRun, Experiment, Failure, Score
 from plait.experiments.thresholds import Threshold, ThresholdCheck, check_thresholds, parse_threshold, parse_thresholds
+from plait.reports.inputs import ReportInput
+from plait.reports.pages import render_report
 from plait.store.rows import RowError
 
 
@@ -127,6 +132,25 @@ def test_a_threshold_on_a_metric_without_a_score_is_not_met_and_says_so() -> Non
         assert check.sentence == "ok: <= 1 is not met, there is no score"
 
 
+def test_a_threshold_on_a_name_that_no_score_has_names_the_scores_there_are() -> None:
+    runs = [run(0, Score("exact", True), Score("quality", 0.5, node="write"))]
+    near, far = checks(replace(experiment({"exat": ">= 0.8", "speed": "1"}, *runs), summary_scores=(Score("f1", 0.7),)))
+    assert (near.met, near.observed) == (False, None)
+    assert near.sentence == (
+        "exat: >= 0.8 is not met, there is no score of this name: did you mean 'exact'? "
+        "scores: exact, quality, write/quality, f1"
+    )
+    assert far.sentence.endswith("there is no score of this name: scores: exact, quality, write/quality, f1")
+    (errors,) = checks(experiment({"error": "0"}, *runs))
+    assert "did you mean 'errors'?" in errors.sentence
+
+
+def test_a_threshold_on_a_score_whose_evaluator_failed_says_that() -> None:
+    failed = replace(run(0, Score("exact", True)), failures=(Failure("quality", "ValueError", "no"),))
+    (check,) = checks(experiment({"quality": "0.5"}, failed))
+    assert check.sentence == "quality: >= 0.5 is not met, there is no score: its evaluator failed 1 time"
+
+
 def test_a_summary_score_can_be_demanded_too() -> None:
     found = replace(experiment({"f1": ">= 0.7"}, run(0)), summary_scores=(Score("f1", 0.75),))
     assert [(check.met, check.observed) for check in checks(found)] == [(True, 0.75)]
@@ -137,3 +161,26 @@ def test_a_key_scored_on_several_nodes_is_demanded_of_each_or_of_one() -> None:
     assert [check.met for check in checks(experiment({"fit": "0.5"}, *runs))] == [True, False]
     (one,) = checks(experiment({"plan/fit": "0.5"}, *runs))
     assert (one.met, one.sentence) == (True, "plan/fit: 0.9, >= 0.5 is met")
+
+
+def test_thresholds_are_not_shown_before_all_runs_have_ended() -> None:
+    finished = experiment({"ok": ">= 0.8"}, run(0, Score("ok", False)))
+    for status, shown in (("finished", True), ("paused", False), ("running", False)):
+        found = replace(finished, status=status)
+        terminal = io.StringIO()
+        Console(file=terminal, width=200).print(experiment_page(found, metrics(found), totals(found), checks(found)))
+        html = render_report(
+            ReportInput(
+                experiment=found,
+                metrics=metrics(found),
+                totals=totals(found),
+                thresholds=[(check.sentence, check.met) for check in checks(found)],
+                generated_at=0.0,
+            )
+        )
+        as_json = experiment_json(found, metrics(found), totals(found), checks(found))
+        for text in (terminal.getvalue(), html):
+            assert ("is not met" in text) is shown
+            assert ("plait show x" in text) is not shown
+            assert ("thresholds are held against all runs, and not known yet" in text) is not shown
+        assert bool(as_json["thresholds"]) is shown

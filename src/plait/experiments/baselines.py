@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from plait.app import App
 from plait.errors import InputError, SettingsError
+from plait.experiments.latencies import latency_s
 from plait.experiments.records import Experiment, Origin
 from plait.experiments.stored_runs import decode, encode
 from plait.json_values import to_json
@@ -47,7 +48,7 @@ def write_baseline(experiment: Experiment, file: Path) -> None:
         bare = replace(run, nodes=(), tools=(), scores=tuple(replace(score, metadata={}) for score in run.scores))
         lower = {score.key for score in run.scores} & experiment.lower_is_better
         error = None if run.error is None else {"type": run.error.type, "message": run.error.message}
-        outer = {"position": run.position, "status": run.status, "error": error, "duration_s": round(run.duration_s, 6)}
+        outer = {"position": run.position, "status": run.status, "error": error, "duration_s": round(latency_s(run), 6)}
         runs.append(outer | {"usage": dict(run.usage)} | encode(bare, lower_is_better=sorted(lower)))
     lines = ",\n".join(f"  {json.dumps(to_json(run), ensure_ascii=False)}" for run in runs)
     inner = json.dumps(to_json(head), ensure_ascii=False, indent=1).rstrip("}").rstrip()

@@ -1,13 +1,13 @@
 """Two experiments over the same examples: what differs beyond chance, in scores, nodes and costs.
 
-Needs scipy (the extra `eval`); raises SettingsError without it. Computing only: it blocks, for a few tenths of a second
-with 5,000 examples, so call it in a thread from an event loop.
+Needs scipy (the extra `eval`); raises SettingsError without it. Computing only: it blocks, for about a second with
+5,000 examples, so call it in a thread from an event loop.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from plait.datasets.examples import Example
@@ -21,12 +21,12 @@ from plait.experiments.findings import (
     NodeTotals,
     Totals,
 )
-from plait.experiments.metrics import Scored, clusters_of, metric_of, node_totals, scored, totals
+from plait.experiments.metrics import Scored, clusters_of, metric_of, node_totals, scored, totals, whole_cost_usd
 from plait.experiments.records import Experiment
-from plait.experiments.remarks import remarks_on
+from plait.experiments.remarks import Gathered, gaps_between, remarks_on
 from plait.experiments.statistics.corrections import holm
 from plait.experiments.statistics.differences import PairedDifference, paired_bools, paired_numbers
-from plait.experiments.verdicts import Outcome, overall, sentence_of, verdict_of
+from plait.experiments.verdicts import Outcome, RunCost, overall, sentence_of, verdict_of
 
 __all__ = ["compare"]
 
@@ -37,9 +37,10 @@ def compare(before: Experiment, after: Experiment, *, intersect: bool = False) -
     """What `after` shows against `before`, pair by pair over the examples that have a score in both.
 
     Pairs are formed by example id, from the means over repetitions; those that lack the score on one side (a failed
-    run or evaluator) are left out of that metric, and `notes` counts them. Metrics are the keys that both have, in the
-    order of `after`; their `before` and `after` are over all examples compared, as the totals are, `difference` and the
-    sentence over pairs.
+    run or evaluator) are left out of that metric, `notes` counts them, and the verdict begins with what failures left
+    out. What `before` has and `after` lacks stands in `lost`, whole metrics too. Metrics are the keys that both have,
+    in the order of `after`; their `before`, `after`, `difference` and sentence are over pairs. Totals are of all runs,
+    what a run of the workflow costs is of the examples that succeeded in both.
     p-values are corrected by Holm over all metrics of which some pair differs: those of which none does could not
     have been rejected anyhow (R. E. Tarone, A Modified Bonferroni Method for Discrete Data, 1990).
 
@@ -50,7 +51,9 @@ def compare(before: Experiment, after: Experiment, *, intersect: bool = False) -
     wanted = frozenset(shared)
     only_before, only_after = _only(before, wanted), _only(after, wanted)
     before, after = _limited(before, wanted), _limited(after, wanted)
-    outcomes = _corrected(list(_pairs(before, after, shared)))
+    scores = scored(before), scored(after)
+    gaps = gaps_between(before, after, shared, scores)
+    outcomes = _corrected(list(_pairs(before, after, shared, scores)))
     metrics = tuple(_comparison(pair) for pair in outcomes)
     sums = totals(before), totals(after)
     return Comparison(
@@ -64,9 +67,28 @@ def compare(before: Experiment, after: Experiment, *, intersect: bool = False) -
         totals_before=sums[0],
         totals_after=sums[1],
         shared_draws=_reuses(after, before, sums[1]) or _reuses(before, after, sums[0]),
-        verdict=overall(before.name, after.name, metrics, sums),
+        verdict=overall(
+            before.name,
+            after.name,
+            metrics,
+            sums,
+            missing=gaps.all,
+            run_cost=_run_cost(before, after),
+        ),
         notes=(*remarks_on(before, after, sums), *(note for pair in outcomes for note in pair.notes())),
+        lost=gaps.lost,
     )
+
+
+def _run_cost(before: Experiment, after: Experiment) -> RunCost | None:
+    """Of a run of the workflow in each, over the examples none of whose runs failed in either."""
+    failed = {run.example.id for each in (before, after) for run in each.runs if run.status != "success"}
+    sides = [[run for run in each.runs if run.example.id not in failed] for each in (before, after)]
+    old, new = (whole_cost_usd(runs) for runs in sides)
+    if not all(sides) or not old or not new:
+        return None
+    examples = len({run.example.id for run in sides[1]}) if failed else None
+    return RunCost(old / len(sides[0]), new / len(sides[1]), examples)
 
 
 def _reuses(one: Experiment, other: Experiment, found: Totals) -> bool:
@@ -132,7 +154,9 @@ class _Pair:
     def notes(self) -> Iterator[str]:
         if left_out := self.examples - self.outcome.found.pairs:
             lacking = f"{left_out:,} of {self.examples:,} examples lack this score on one side or both"
-            yield f"{self.outcome.name}: {lacking} and are left out"
+            left = self.outcome.found.pairs
+            rest = f"; before and after are of the other {left:,}" if left else ""
+            yield f"{self.outcome.name}: {lacking} and are left out{rest}"
         if self.before.kind != self.after.kind:
             yield f"{self.outcome.name}: a {self.before.kind} before and a {self.after.kind} after"
         yield from (
@@ -142,21 +166,47 @@ class _Pair:
         )
 
 
-def _pairs(before: Experiment, after: Experiment, shared: Sequence[str]) -> Iterator[_Pair]:
-    old, new = scored(before), scored(after)
+def _pairs(
+    before: Experiment, after: Experiment, shared: Sequence[str], scores: tuple[Gathered, Gathered]
+) -> Iterator[_Pair]:
+    old, new = scores
     clusters = clusters_of(after) or clusters_of(before)
     lower = before.lower_is_better | after.lower_is_better
     for identity, one in new.items():
         if (other := old.get(identity)) is None:
             continue
+        name = one.key if one.node is None else f"{one.key} of {one.node}"
+        is_category = one.is_category and other.is_category
+        both = other.values.keys() & one.values.keys() if is_category else other.numbers.keys() & one.numbers.keys()
         metric_before, metric_after = (
-            replace(metric_of(found, experiment, clusters), lower_is_better=one.key in lower)
+            replace(_over(both, found, experiment, clusters), lower_is_better=one.key in lower)
             for found, experiment in ((other, before), (one, after))
         )
-        name = one.key if one.node is None else f"{one.key} of {one.node}"
-        paired = _categories if one.is_category and other.is_category else _numbers
+        paired = _categories if is_category else _numbers
         outcome = replace(paired(name, other, one, shared, clusters), lower_is_better=one.key in lower)
         yield _Pair(metric_before, metric_after, outcome, len(shared))
+
+
+def _over(both: Set[str], found: Scored, experiment: Experiment, clusters: Mapping[str, object] | None) -> Metric:
+    """The metric of these examples; `unscored` stays that of all."""
+    whole = metric_of(found, experiment, clusters)
+    if both == (found.values.keys() if found.is_category else found.numbers.keys()):
+        return whole
+    if not both:
+        nothing = replace(whole, examples=0, scores=0, mean=None, interval=None, deviation=None, shares={})
+        return replace(nothing, note="no pair has this score on both sides")
+    numbers = {example_id: each for example_id, each in found.numbers.items() if example_id in both}
+    values = {example_id: each for example_id, each in found.values.items() if example_id in both}
+    number_runs, value_runs = (sum(map(len, each.values())) for each in (numbers, values))
+    limited = replace(
+        found,
+        numbers=numbers,
+        values=values,
+        bools=number_runs if found.is_share else min(found.bools, number_runs - 1),
+        number_runs=number_runs,
+        value_runs=value_runs,
+    )
+    return replace(metric_of(limited, experiment, clusters), unscored=whole.unscored)
 
 
 def _numbers(

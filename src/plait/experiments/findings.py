@@ -21,7 +21,7 @@ __all__ = [
 Kind = Literal["share", "mean", "category"]
 """Of a metric: the share of runs that passed (bools), the mean of numbers, or shares of categories."""
 Verdict = Literal["better", "worse", "no difference", "cannot tell"]
-"""`no difference`: every pair is equal."""
+"""`no difference`: every pair is equal, and there are six or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class MetricComparison:
 
     key: str
     before: Metric
+    """Over the pairs, as `after` is; `unscored` is of all runs."""
     after: Metric
     pairs: int
     difference: float | None = None
@@ -111,6 +112,7 @@ class Totals:
     """By evaluator."""
     paid_calls: int = 0
     replayed_calls: int = 0
+    """Answered by another experiment's journal; what a resume replays of its own was paid for, and counts so."""
     judge_calls: int = 0
     """Paid by evaluators."""
     judge_replayed_calls: int = 0
@@ -124,7 +126,7 @@ class Totals:
     whole_cost_usd: float | None = None
     """Of the workflow's calls alone as if none had been replayed: what it costs in production."""
     mean_latency_s: float | None = None
-    """Of runs that succeeded and replayed no call; None where there is none."""
+    """Of runs that succeeded and replayed no call, without their waits for permits; None where there is none."""
     duration_s: float = 0.0
 
 
@@ -138,7 +140,7 @@ class NodeTotals:
     cost_usd: float | None = None
     """As if none had been replayed."""
     mean_latency_s: float | None = None
-    """Of an execution without replayed calls; None where there is none."""
+    """Of an execution without replayed calls, less its waits for permits; None where there is none."""
     errors: int = 0
 
 
@@ -173,3 +175,6 @@ class Comparison:
     """A sentence or two over all metrics."""
     notes: tuple[str, ...] = ()
     """What a reader must know: errors left out, other models, other code, ..."""
+    lost: tuple[str, ...] = ()
+    """Sentences on what `before` has and `after` lacks: examples whose runs failed, scores whose evaluator failed or
+    was removed. Empty where every score of `before` has its pair."""

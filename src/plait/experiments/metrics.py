@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from plait.datasets.examples import Example
 from plait.experiments.findings import Interval, Metric, NodeTotals, Totals
+from plait.experiments.latencies import calls_within, latency_s, node_latency_s
 from plait.experiments.records import CallTrace, ExampleRun, Experiment, Score
 from plait.experiments.statistics.means import Numbers, cluster_error, deviation, mean_interval
 from plait.experiments.statistics.proportions import effective_wilson, wilson
 
-__all__ = ["Scored", "clusters_of", "metric_of", "metrics", "node_totals", "scored", "totals"]
+__all__ = ["Scored", "clusters_of", "metric_of", "metrics", "node_totals", "scored", "totals", "whole_cost_usd"]
 
 _LARGEST = 1e150
 """Squares of larger numbers are infinite."""
@@ -184,29 +185,34 @@ def _notes(found: Scored, numbers: Numbers, groups: list[object] | None, interva
 def totals(experiment: Experiment) -> Totals:
     """What it took. Tokens and `cost_usd` are the workflow's and the evaluators' together, of what was paid for."""
     usages = [run.usage for run in experiment.runs]
-    judged = [run.judge_usage for run in experiment.runs]
+    judged = [*(run.judge_usage for run in experiment.runs), experiment.summary_usage]
     failures = Counter(failure.evaluator for run in experiment.runs for failure in run.failures)
     failures.update(failure.evaluator for failure in experiment.summary_failures)
     latencies = [
-        run.duration_s for run in experiment.runs if run.status == "success" and not _count(run.usage, "replayed_calls")
+        latency_s(run) for run in experiment.runs if run.status == "success" and not _count(run.usage, "replayed_calls")
     ]
     return Totals(
-        runs=len(usages),
+        runs=len(experiment.runs),
         errors=Counter(_kind(run) for run in experiment.runs if run.status != "success"),
         evaluator_failures=failures,
-        paid_calls=_total(usages, "calls"),
-        replayed_calls=_total(usages, "replayed_calls"),
-        judge_calls=_total(judged, "calls"),
-        judge_replayed_calls=_total(judged, "replayed_calls"),
+        paid_calls=_paid(usages),
+        replayed_calls=_total(usages, "reused_calls"),
+        judge_calls=_paid(judged),
+        judge_replayed_calls=_total(judged, "reused_calls"),
         input_tokens=_total(usages + judged, "input_tokens"),
         cached_tokens=_total(usages + judged, "cached_tokens"),
         output_tokens=_total(usages + judged, "output_tokens"),
         cost_usd=_sum(map(_cost, usages + judged)),
         judge_cost_usd=_sum(map(_cost, judged)),
-        whole_cost_usd=_sum(map(_whole_cost, experiment.runs)),
+        whole_cost_usd=whole_cost_usd(experiment.runs),
         mean_latency_s=math.fsum(latencies) / len(latencies) if latencies else None,
         duration_s=experiment.duration_s,
     )
+
+
+def _paid(usages: Sequence[Mapping[str, object]]) -> int:
+    """Calls that were paid for, now or by this experiment's own earlier sittings, whose answers it replayed."""
+    return _total(usages, "calls") + _total(usages, "replayed_calls") - _total(usages, "reused_calls")
 
 
 def _kind(run: ExampleRun) -> str:
@@ -238,6 +244,11 @@ def _cost(usage: Mapping[str, object]) -> float | None:
     return None if _count(usage, "calls") or "cost_usd" in usage else 0.0
 
 
+def whole_cost_usd(runs: Iterable[ExampleRun]) -> float | None:
+    """What the runs cost in dollars as if no call had been replayed; None where a model has no price."""
+    return _sum(map(_whole_cost, runs))
+
+
 def _whole_cost(run: ExampleRun) -> float | None:
     calls = [call for node in run.nodes for call in node.calls]
     if not calls:
@@ -252,22 +263,20 @@ def _calls_cost(calls: Iterable[CallTrace]) -> float | None:
 def node_totals(experiment: Experiment) -> dict[str, NodeTotals]:
     """By node, in the order in which they first began, what its executions took over all runs.
 
-    A latency counts where the execution did not fail and no call in it, or in a graph nested in it, was replayed.
+    A latency (`node_latency_s`) counts where the execution did not fail and no call in it, or in a graph nested in it,
+    was replayed.
     """
     gathered: dict[str, _Node] = {}
     for run in experiment.runs:
-        replayed: set[str] = set()
-        for node in run.nodes:
-            if any(call.replayed for call in node.calls):
-                steps = node.branch.split("/")
-                replayed.update("/".join(steps[:end]) for end in range(1, len(steps) + 1))
+        within = calls_within(run.nodes)
         for node in sorted(run.nodes, key=lambda node: node.began_s):
             entry = gathered.setdefault(node.name, _Node())
             entry.executions += 1
             entry.errors += node.error is not None
             entry.calls += node.calls
-            if node.error is None and node.branch not in replayed:
-                entry.latencies.append(node.duration_s)
+            calls = within.get(node.branch, ())
+            if node.error is None and not any(call.replayed for call in calls):
+                entry.latencies.append(node_latency_s(node, calls))
     return {name: entry.totals() for name, entry in gathered.items()}
 
 
@@ -279,11 +288,11 @@ class _Node:
     latencies: list[float] = field(default_factory=list)
 
     def totals(self) -> NodeTotals:
-        replayed = sum(call.replayed for call in self.calls)
+        reused = sum(call.reused for call in self.calls)
         return NodeTotals(
             executions=self.executions,
-            paid_calls=len(self.calls) - replayed,
-            replayed_calls=replayed,
+            paid_calls=len(self.calls) - reused,
+            replayed_calls=reused,
             cost_usd=_calls_cost(self.calls),
             mean_latency_s=math.fsum(self.latencies) / len(self.latencies) if self.latencies else None,
             errors=self.errors,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
 import re
@@ -83,8 +84,8 @@ def check_thresholds(experiment: Experiment, metrics: Sequence[Metric]) -> tuple
 
     Means are compared, not bounds of intervals: a threshold is a floor that CI holds, not a claim about what lies
     behind the sample. `errors` counts failed runs plus evaluators that failed, summary ones too. A key means the
-    metric of that key at each node (`node/key`: at one), else the summary score; without any it is not met. Raises
-    InputError for a threshold that cannot be read.
+    metric of that key at each node (`node/key`: at one), else the summary score; without any it is not met, and its
+    sentence names the scores there are. Raises InputError for a threshold that cannot be read.
     """
     checks: list[ThresholdCheck] = []
     for threshold in parse_thresholds(experiment.thresholds):
@@ -95,8 +96,29 @@ def check_thresholds(experiment: Experiment, metrics: Sequence[Metric]) -> tuple
         lower = threshold.key.rpartition("/")[2] in experiment.lower_is_better or threshold.key in (
             experiment.lower_is_better
         )
-        checks += [_check(threshold, name, observed, lower_is_better=lower) for name, observed in found]
+        missing = _missing(threshold.key, experiment, metrics)
+        checks += [
+            _check(threshold, name, observed, lower_is_better=lower, missing=missing) for name, observed in found
+        ]
     return tuple(checks)
+
+
+def _missing(key: str, experiment: Experiment, metrics: Sequence[Metric]) -> str:
+    """Why a key may have no score: its evaluator failed, or it is another's name."""
+    failures = [failure for run in experiment.runs for failure in run.failures] + list(experiment.summary_failures)
+    if failed := sum(failure.evaluator == key for failure in failures):
+        return f"there is no score: its evaluator failed {failed:,} time{'' if failed == 1 else 's'}"
+    names = [name for metric in metrics for name in (metric.key, _named(metric))]
+    known = list(dict.fromkeys((*names, *(score.key for score in experiment.summary_scores))))
+    if key in known or not known:
+        return "there is no score"
+    near = difflib.get_close_matches(key, [*known, ERRORS], n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"there is no score of this name: {hint}scores: {', '.join(known)}"
+
+
+def _named(metric: Metric) -> str:
+    return metric.key if metric.node is None else f"{metric.node}/{metric.key}"
 
 
 def _errors(experiment: Experiment) -> float:
@@ -105,18 +127,20 @@ def _errors(experiment: Experiment) -> float:
 
 
 def _observed(key: str, experiment: Experiment, metrics: Sequence[Metric]) -> list[tuple[str, float | None]]:
-    named = [(metric.key if metric.node is None else f"{metric.node}/{metric.key}", metric) for metric in metrics]
+    named = [(_named(metric), metric) for metric in metrics]
     if found := [(name, metric.mean) for name, metric in named if key in (metric.key, name)]:
         return found
     summary = [score.score for score in experiment.summary_scores if score.key == key]
     return [(key, float(score) if score is not None else None) for score in summary[:1]] or [(key, None)]
 
 
-def _check(threshold: Threshold, name: str, observed: float | None, *, lower_is_better: bool) -> ThresholdCheck:
+def _check(
+    threshold: Threshold, name: str, observed: float | None, *, lower_is_better: bool, missing: str = ""
+) -> ThresholdCheck:
     sign = threshold.operator_for(lower_is_better=lower_is_better)
     demanded = f"{sign} {threshold.bound:g}"
     if observed is None or not math.isfinite(observed):
-        sentence = f"{name}: {demanded} is not met, there is no score"
+        sentence = f"{name}: {demanded} is not met, {missing}"
         return ThresholdCheck(threshold=threshold, met=False, observed=None, sentence=sentence)
     # A mean of 0.8 may be stored as 0.7999999999999999.
     same = math.isclose(observed, threshold.bound, rel_tol=1e-9, abs_tol=1e-12)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from plait.experiments.findings import Change, Interval, MetricComparison, Totals, Verdict
 from plait.experiments.statistics.differences import PairedDifference
 
-__all__ = ["Outcome", "overall", "sentence_of", "verdict_of"]
+__all__ = ["Outcome", "RunCost", "overall", "sentence_of", "verdict_of"]
 
 ALPHA = 0.05
 _NAMED = 4
+_FEWEST = 6
+"""With fewer pairs no sign test has a p below 0.05 either, whatever they show: that they are equal says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +44,20 @@ class Outcome:
         return len(self.changes) - self.gained if self.lower_is_better else self.gained
 
 
+@dataclass(frozen=True, slots=True)
+class RunCost:
+    """What a run of the workflow costs in dollars on average, as if nothing had been replayed."""
+
+    before: float
+    after: float
+    examples: int | None = None
+    """The examples that it is of, where failed ones were left out."""
+
+
 def verdict_of(outcome: Outcome) -> Verdict:
-    """Better or worse where the corrected p is below 0.05, no difference where all pairs are equal."""
-    if outcome.found.pairs and not outcome.changes and not outcome.recategorized:
-        return "no difference"
+    """Better or worse where the corrected p is below 0.05, no difference where all of six pairs or more are equal."""
+    if not outcome.changes and not outcome.recategorized:
+        return "no difference" if outcome.found.pairs >= _FEWEST else "cannot tell"
     difference = outcome.found.difference
     if outcome.p_adjusted is None or outcome.p_adjusted >= ALPHA or not difference:
         return "cannot tell"
@@ -57,15 +69,12 @@ def sentence_of(outcome: Outcome) -> str:
     found, verdict = outcome.found, verdict_of(outcome)
     if not found.pairs:
         return f"{outcome.name}: cannot tell, no example has this score on both sides"
+    if not outcome.changes and not outcome.recategorized:
+        return f"{outcome.name}: {verdict}, {_equal(outcome)}"
     if found.difference is None:
-        if not outcome.recategorized:
-            return f"{outcome.name}: no difference, all of {found.pairs:,} examples have the same category"
         changed = f"{outcome.recategorized:,} of {found.pairs:,} examples changed their category"
         return f"{outcome.name}: cannot tell, {changed}, and of categories none is better"
     digits = _digits(*outcome.means, found.difference)
-    if verdict == "no difference":
-        pairs = "its one pair is equal" if found.pairs == 1 else f"all {found.pairs:,} pairs are equal"
-        return f"{outcome.name}: no difference, {pairs} (mean {outcome.means[0]:,.{digits}f})"
     way = f"{outcome.means[0]:,.{digits}f} -> {outcome.means[1]:,.{digits}f}"
     moved = "; ".join(filter(None, (_moved(outcome), _seen(outcome, digits) if verdict == "cannot tell" else "")))
     parts = ", ".join(filter(None, (_signed(found.difference, digits), _span(found.interval, digits), _p(outcome))))
@@ -73,6 +82,16 @@ def sentence_of(outcome: Outcome) -> str:
         return f"{outcome.name}: cannot tell, {way} ({parts}); {moved}"
     lower = " (less is better)" if outcome.lower_is_better else ""
     return f"{outcome.name} is {verdict}{lower}: {way} ({parts}); {moved}"
+
+
+def _equal(outcome: Outcome) -> str:
+    pairs = outcome.found.pairs
+    few = ", too few to say" if pairs < _FEWEST else ""
+    if outcome.found.difference is None:
+        alike = "its one pair has" if pairs == 1 else f"all of {pairs:,} examples have"
+        return f"{alike} the same category{few}"
+    equal = "its one pair is equal" if pairs == 1 else f"all {pairs:,} pairs are equal"
+    return f"{equal}{few} (mean {outcome.means[0]:,.{_digits(*outcome.means, 0.0)}f})"
 
 
 def _moved(outcome: Outcome) -> str:
@@ -119,14 +138,24 @@ def _signed(number: float, digits: int) -> str:
     return text.replace("-", "+", 1) if not text.strip("-0.,") else text
 
 
-def overall(before: str, after: str, metrics: Sequence[MetricComparison], totals: tuple[Totals, Totals]) -> str:
-    """What all metrics say together, then what the experiment cost and what a run of the workflow does."""
-    return " ".join(
-        filter(None, (_scores(before, after, metrics), _price(before, after, *totals), _run_price(*totals)))
-    )
+def overall(
+    before: str,
+    after: str,
+    metrics: Sequence[MetricComparison],
+    totals: tuple[Totals, Totals],
+    *,
+    missing: Sequence[str] = (),
+    run_cost: RunCost | None = None,
+) -> str:
+    """What could not be compared (`missing`, sentences), what all metrics say together, then what it cost."""
+    gaps = [f"{sentence}." for sentence in missing[:_NAMED]]
+    if more := len(missing) - len(gaps):
+        gaps.append(f"{more:,} more of the kind stand in the notes.")
+    said = _scores(before, after, metrics, whole=not missing)
+    return " ".join(filter(None, (*gaps, said, _price(before, after, *totals), _run_price(run_cost))))
 
 
-def _scores(before: str, after: str, metrics: Sequence[MetricComparison]) -> str:
+def _scores(before: str, after: str, metrics: Sequence[MetricComparison], *, whole: bool) -> str:
     if not metrics:
         return f"Nothing to compare: {before} and {after} have no score in common."
     by: dict[Verdict, list[MetricComparison]] = {}
@@ -137,13 +166,29 @@ def _scores(before: str, after: str, metrics: Sequence[MetricComparison]) -> str
         for verdict in ("better", "worse")
         if verdict in by
     ]
-    unclear = [_label(metric) for metric in by.get("cannot tell", [])]
+    unclear = by.get("cannot tell", [])
     if clear:
-        rest = f" Cannot tell about {_list(unclear)}." if unclear else ""
-        return f"{after} is {', but '.join(clear)} than {before}.{rest}"
+        rest = f" Cannot tell about {_list([_label(metric) for metric in unclear])}." if unclear else ""
+        return f"{'' if whole else 'Of the rest: '}{after} is {', but '.join(clear)} than {before}.{rest}"
     if unclear:
-        return f"Cannot tell whether {after} is better than {before}: what differs in {_list(unclear)} may be chance."
+        return f"Cannot tell whether {after} is better than {before}: {_doubts(unclear)}."
+    if not whole:
+        return "What could be compared is equal in every pair."
     return f"No difference between {before} and {after}: every pair of scores is equal."
+
+
+def _doubts(unclear: Sequence[MetricComparison]) -> str:
+    few = [_label(metric) for metric in unclear if metric.ties == metric.pairs]
+    moved = [_label(metric) for metric in unclear if metric.ties != metric.pairs]
+    return " and ".join(
+        filter(
+            None,
+            (
+                f"what differs in {_list(moved)} may be chance" if moved else "",
+                f"{_list(few)} {'has' if len(few) == 1 else 'have'} too few pairs to say" if few else "",
+            ),
+        )
+    )
 
 
 def _label(metric: MetricComparison) -> str:
@@ -173,14 +218,14 @@ def _price(before: str, after: str, old: Totals, new: Totals) -> str:
     return f"{after} cost {_dollars(new.cost_usd)} ({calls}){other}."
 
 
-def _run_price(old: Totals, new: Totals) -> str:
-    if not old.whole_cost_usd or not new.whole_cost_usd or not old.runs or not new.runs:
+def _run_price(cost: RunCost | None) -> str:
+    if cost is None or (cost.examples is not None and cost.examples < _FEWEST):
         return ""
-    one, other = old.whole_cost_usd / old.runs, new.whole_cost_usd / new.runs
-    if math.isclose(one, other, rel_tol=1e-3):
-        return f"A run of the workflow costs the same, {_dollars(other)}."
-    more = f"{100 * (other / one - 1):+,.1f} %"
-    return f"A run of the workflow costs {_dollars(other)} instead of {_dollars(one)} ({more})."
+    of = f", over the {cost.examples:,} examples that succeeded in both" if cost.examples is not None else ""
+    if math.isclose(cost.before, cost.after, rel_tol=1e-3):
+        return f"A run of the workflow costs the same, {_dollars(cost.after)}{of}."
+    more = f"{100 * (cost.after / cost.before - 1):+,.1f} %"
+    return f"A run of the workflow costs {_dollars(cost.after)} instead of {_dollars(cost.before)} ({more}){of}."
 
 
 def _dollars(cost: float) -> str:

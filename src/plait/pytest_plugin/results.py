@@ -109,8 +109,6 @@ class ExperimentResult:
         name = check.sentence.partition(": ")[0]
         metric = next((each for each in self.metrics if name == _name(each)), None)
         if metric is None:
-            if not any(score.key == key for score in self.experiment.summary_scores):
-                yield f"  {self._known()}"
             yield from _shortened(_failed(self.experiment.runs))
             return
         yield f"  {_figures(metric)} over {_count(metric.examples, 'example')}"

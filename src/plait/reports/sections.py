@@ -37,7 +37,12 @@ def heading(report: ReportInput, write: Writer) -> str:
     verdict = f'<p class="verdict">{write(found.verdict)}</p>' if found and found.verdict else ""
     notes = [write(note) for note in found.notes] if found else []
     if it.status != "finished":
-        notes.insert(0, f"This experiment is {write(it.status)}: the figures are of the runs that have ended.")
+        asked = " Its thresholds are held against all runs, and not known yet." if it.thresholds else ""
+        notes.insert(
+            0,
+            f"This experiment is {write(it.status)}: the figures, costs too, are of the runs that have ended; "
+            f"<code>plait show {write(it.name)}</code> has all that was paid.{asked}",
+        )
     listed = f'<ul class="notes">{"".join(f"<li>{note}</li>" for note in notes)}</ul>' if notes else ""
     kept = [it.definition, it.workflow] if it.definition != it.workflow else [it.workflow]
     about = " · ".join([*(write(word) for word in kept if word), moment(it.created_at), write(it.id)])
@@ -67,8 +72,8 @@ def _tile(name: str, value: str) -> str:
 
 
 def thresholds(report: ReportInput, write: Writer) -> str:
-    """What was demanded, and whether it was met."""
-    if not report.thresholds:
+    """What was demanded, and whether it was met; nothing before all runs have ended."""
+    if not report.thresholds or report.experiment.status != "finished":
         return ""
     lines = [
         f"<li>{badge('met', 'good') if met else badge('not met', 'bad')} {write(sentence)}</li>"
@@ -92,7 +97,10 @@ def scores(report: ReportInput, write: Writer) -> str:
     if not report.metrics:
         return _section("scores", "Scores", '<p class="soft">No evaluator scored a run.</p>')
     heads = ["Score", "Figure", "95 % interval", "Drawn", "Runs scored", "Without a score", "Remark"]
-    earlier = {(m.after.key, m.after.node): m.before for m in report.comparison.metrics} if report.comparison else {}
+    found = report.comparison
+    # Before is of the pairs: beside a figure of all examples only where that is the same.
+    whole = [m for m in found.metrics if m.pairs == found.examples] if found else []
+    earlier = {(m.after.key, m.after.node): m.before for m in whole}
     rows = [_score_row(metric, earlier.get((metric.key, metric.node)), write) for metric in report.metrics]
     if not any(metric.note for metric in report.metrics):
         heads, rows = heads[:-1], [row[:-1] for row in rows]
@@ -134,7 +142,7 @@ def comparison(report: ReportInput, write: Writer) -> str:
     named = "" if plain else f"Before is {write(found.before)}, after is {write(found.after)}. "
     intro = (
         f'<p class="soft">{count(found.examples)} examples in both, each compared with itself. {named}'
-        "Before and after are of all that were scored, the difference is of those scored in both; "
+        "Before, after and their difference are of the examples with this score in both; "
         "p is adjusted by Holm for all scores.</p>"
     )
     return _section("comparison", "Comparison", intro + out + "".join(_compared(m, write) for m in found.metrics))

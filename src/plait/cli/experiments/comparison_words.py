@@ -45,6 +45,10 @@ def metric_table(comparison: Comparison, *, title: bool = True) -> Iterator[Bloc
         yield Note("no score is in both experiments")
         return
     yield Sheet((*_HEADS, ""), [_metric(metric) for metric in comparison.metrics], words=(0, 1, 8))
+    fewer = [metric for metric in comparison.metrics if metric.pairs < comparison.examples]
+    if fewer:
+        told = ", ".join(f"{label_of(metric)} {metric.pairs:,}" for metric in fewer)
+        yield Note(f"before and after are of the examples scored in both, of {comparison.examples:,}: {told}", "dim")
 
 
 def _metric(metric: MetricComparison) -> list[Text]:
@@ -67,7 +71,7 @@ def open_questions(comparison: Comparison) -> Iterator[Block]:
     for metric in comparison.metrics:
         if metric.verdict != "cannot tell":
             continue
-        if metric.difference is None or metric.detectable is None:
+        if metric.difference is None or metric.detectable is None or not metric.changes:
             yield Note(metric.sentence)
         elif abs(metric.difference) < metric.detectable:
             size = figures.change(metric.detectable, kind_of(metric)).lstrip("+")

@@ -34,10 +34,13 @@ def experiment_page(
     *,
     runs: int | None = None,
 ) -> Page:
-    """What it was run with, its scores, thresholds, costs and errors. `runs`: how many it is to have, where known."""
+    """What it was run with, its scores, thresholds, costs and errors. `runs`: how many it is to have, where known.
+
+    Thresholds are held against all runs: before those have ended they are left out.
+    """
     blocks: list[Block] = [_heading(experiment), *_unfinished(experiment, runs), _facts(experiment)]
     blocks += _scores(experiment, metrics)
-    if checks:
+    if checks and experiment.status == "finished":
         blocks.append(Title("thresholds"))
         blocks += [Note(check.sentence, "green" if check.met else "red") for check in checks]
     blocks += [*costs([totals]), *failed_runs(experiment, totals), *failed_scores(experiment, totals)]
@@ -82,7 +85,7 @@ def experiment_json(
     checks: Sequence[ThresholdCheck] = (),
     comparison: Comparison | None = None,
 ) -> dict[str, object]:
-    """The same for programs: all but the runs, of which the failed ones are named."""
+    """The same for programs: all but the runs, of which the failed ones are named; no thresholds before it finished."""
     return {
         "id": experiment.id,
         "name": experiment.name,
@@ -95,6 +98,7 @@ def experiment_json(
         "examples": _examples(experiment),
         "repetitions": experiment.repetitions,
         "reused": experiment.reused,
+        "mixed": experiment.mixed,
         "origin": experiment.origin,
         "metrics": metrics,
         "summary_scores": experiment.summary_scores,
@@ -102,6 +106,7 @@ def experiment_json(
         "thresholds": [
             {"key": check.threshold.key, "met": check.met, "observed": check.observed, "sentence": check.sentence}
             for check in checks
+            if experiment.status == "finished"
         ],
         "totals": totals,
         "nodes": node_totals(experiment),
@@ -136,6 +141,9 @@ def _unfinished(experiment: Experiment, runs: int | None) -> Iterator[Block]:
     if experiment.status != "finished":
         of = f" of {runs:,}" if runs is not None else ""
         yield Note(f"It is {experiment.status}: what follows is of the {len(experiment.runs):,}{of} runs that ended.")
+        yield Note(f"So are the costs; plait show {experiment.name} has all that was paid.")
+        if experiment.thresholds:
+            yield Note("Its thresholds are held against all runs, and not known yet.")
 
 
 def _facts(experiment: Experiment) -> Facts:
@@ -152,6 +160,7 @@ def _facts(experiment: Experiment) -> Facts:
         "context": _pairs(origin.context),
         "commit": f"{origin.commit[:12]}{changed}" if origin.commit else "",
         "answers of": experiment.reused or "",
+        "mixed": "gone on with after its code or evaluators had changed: scores of both" if experiment.mixed else "",
         "versions": ", ".join(f"{name} {version}" for name, version in origin.versions.items()),
         "begun": f"{begun}, {age(experiment.created_at)}, ran for {figures.seconds(experiment.duration_s)}",
         "kept": str(experiment.folder),

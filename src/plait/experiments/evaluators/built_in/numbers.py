@@ -8,6 +8,7 @@ from plait.errors import InputError
 from plait.experiments.evaluators.built_in.paths import pair_of, text_of
 from plait.experiments.evaluators.forms import UNSCORED, Evaluator
 from plait.experiments.evaluators.scores import MissingValue
+from plait.experiments.latencies import latency_s as run_latency_s
 from plait.experiments.records import CallTrace, ExampleRun, Score
 
 __all__ = ["cost_usd", "latency_s", "numeric", "tokens"]
@@ -51,22 +52,30 @@ def _number(value: object) -> float | None:
 
 
 def latency_s() -> Evaluator:
-    """How long the run took, in seconds; less is better.
+    """How long the run took, in seconds, less the time it only waited for permits (see `latencies`); less is better.
 
     A run with replayed calls has none: what it took says nothing of the workflow, and counting it would make any
     experiment that reuses answers look quicker.
     """
 
     def call(run: ExampleRun) -> object:
-        return UNSCORED if run.usage.get("replayed_calls") else run.duration_s
+        return UNSCORED if run.usage.get("replayed_calls") else run_latency_s(run)
 
     return Evaluator(name="latency_s", call=call, way="inline", lower_is_better=True)
 
 
 def tokens() -> Evaluator:
-    """Tokens that the run's models read and wrote, those of replayed calls included; less is better."""
+    """Tokens that the run's models read and wrote, those of replayed calls as when they were paid; less is better.
 
-    def call(run: ExampleRun) -> float:
+    Without traces of the calls it is what the usage counts, and a run with replayed calls has no score then: usage
+    counts what was paid now.
+    """
+
+    def call(run: ExampleRun) -> object:
+        if calls := [call for node in run.nodes for call in node.calls]:
+            return sum(call.input_tokens + call.output_tokens for call in calls)
+        if run.usage.get("replayed_calls"):
+            return UNSCORED
         counts = [run.usage.get("input_tokens"), run.usage.get("output_tokens")]
         known = [count for count in counts if isinstance(count, int)]
         if not known:
