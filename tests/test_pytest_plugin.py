@@ -331,7 +331,7 @@ def test_what_misses_its_threshold_fails_with_figures_and_the_worst_examples(app
         assert "'sea'" not in told[name]
     assert ">= 0.9 is not met" in told["by_the_file"]
     assert "misspelt: > 0 is not met, there is no score" in told["by_an_unknown_key"]
-    assert "its scores: not_about_cats, judged" in told["by_an_unknown_key"]
+    assert "scores: not_about_cats, judged" in told["by_an_unknown_key"]
     assert "errors: 6, <= 0 is not met" not in done.out
     assert "did you mean 'story-quality'?" in told["of_an_unknown_experiment"]
     assert "found 'much'" in told["with_a_bound_that_is_none"]
