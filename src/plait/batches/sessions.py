@@ -286,7 +286,7 @@ class Session:
             branches = [(each.row, branch) for each in failed for branch in each.branches]
             await asyncio.to_thread(lambda: void(journals(self._store.folder), branches))
             await self._store.put_meta({_DECLINED: [*self._declined, *branches]})
-        await self._store.drop_at(self._only)
+        await self._store.drop(self._only)
 
     async def _look_aside(self) -> None:
         """What is worth knowing and takes its time: how many rows there are, what the dataset is like."""

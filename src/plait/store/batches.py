@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from plait.errors import BatchBusy, BatchNotFound, StoreError
 from plait.store.files import Durability, explained, open_to_read
-from plait.store.rows import INSERT, STATUSES, Finished, RowRecord, encoded, json_text
+from plait.store.rows import INSERT, Finished, RowRecord, encoded, json_text
 from plait.store.schema import prepare_batch
 from plait.store.writers import Writer
 
@@ -165,28 +165,14 @@ class BatchStore:
         await self.writer.added(INSERT, encoded(row))
         self.finished.add(row.position, row.id, row.status)
 
-    async def drop(self, statuses: Collection[str]) -> int:
-        """Make rows that ended in one of `statuses` pending again; how many those were."""
-        unknown = set(statuses) - set(STATUSES)
-        if unknown:
-            raise ValueError(f"expected statuses out of {', '.join(STATUSES)}, found {', '.join(sorted(unknown))}")
-
-        def delete(connection: sqlite3.Connection) -> int:
-            rows = [(status,) for status in statuses]
-            return connection.executemany("DELETE FROM results WHERE status = ?", rows).rowcount
-
-        dropped = await self.writer.do(delete)
-        self.finished.forget(statuses)
-        return dropped
-
-    async def drop_at(self, positions: Collection[int]) -> None:
+    async def drop(self, positions: Collection[int]) -> None:
         """Make the rows at these positions pending again."""
         rows = [(position,) for position in positions]
         await self.writer.do(
             lambda connection: connection.executemany("DELETE FROM results WHERE position = ?", rows).rowcount
         )
         for position in positions:
-            self.finished.forget_at(position)
+            self.finished.forget(position)
 
     async def id_at(self, position: int) -> str | None:
         """The id under which the row at `position` ended, None while it is pending."""

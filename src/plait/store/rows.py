@@ -6,7 +6,7 @@ import json
 import math
 import zlib
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 __all__ = ["COLUMNS", "INSERT", "STATUSES", "Finished", "RowError", "RowRecord", "decoded", "encoded", "json_text"]
@@ -152,13 +152,7 @@ class Finished:
         self._statuses[position] = code
         self._checks[position] = zlib.crc32(row_id.encode("utf-8", "surrogatepass"))
 
-    def forget(self, statuses: Iterable[str]) -> None:
-        """Make all rows that ended in one of `statuses` pending again."""
-        for code in [STATUSES.index(status) + 1 for status in statuses]:
-            self._statuses = self._statuses.replace(bytes([code]), b"\0")
-            self._counts[code] = 0
-
-    def forget_at(self, position: int) -> None:
+    def forget(self, position: int) -> None:
         """Make the row at `position` pending again."""
         if 0 <= position < len(self._statuses):
             self._counts[self._statuses[position]] -= 1
