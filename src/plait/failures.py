@@ -36,22 +36,22 @@ def is_fatal(error: BaseException) -> bool:
 
     A workflow's error handler raises such errors on instead of noting them beside its other branches.
     """
-    if any(isinstance(link, _FATAL) for link in _chain(error)):
+    if any(isinstance(link, _FATAL) for link in links_of(error)):
         return True
-    return any(_refusal(link) is not None for link in _chain(error))
+    return any(_refusal(link) is not None for link in links_of(error))
 
 
 def is_outage(error: BaseException) -> bool:
     """True when a call could not even connect: the endpoint is down or misspelt, and other calls would fail alike."""
     return any(
         (_is_call_error(link) and never_connected(link)) or getattr(link, "code", None) == UNREACHABLE
-        for link in _chain(error)
+        for link in links_of(error)
     )
 
 
 def failing_task(error: BaseException) -> str:
     """LangGraph's id of the innermost node that raised it; empty where it was a call that failed, or no node."""
-    links = list(_chain(error))
+    links = list(links_of(error))
     if any(isinstance(getattr(link, "status_code", None), int) or _is_call_error(link) for link in links):
         return ""
     notes = (note for link in links for note in getattr(link, "__notes__", ()) if note.startswith(_NOTE))
@@ -60,10 +60,10 @@ def failing_task(error: BaseException) -> str:
 
 def explain(error: BaseException, settings: Settings) -> PlaitError:
     """The PlaitError for an exception out of a workflow: itself, or a new one with the exception as its cause."""
-    for link in _chain(error):
+    for link in links_of(error):
         if isinstance(link, PlaitError):
             return link
-    for link in _chain(error):
+    for link in links_of(error):
         found = _explain_call(link, settings)
         if found is not None:
             found.__cause__ = error
@@ -130,7 +130,7 @@ def _refusal(error: BaseException) -> str | None:
     return None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def links_of(error: BaseException) -> Iterator[BaseException]:
     """The error, what it came from, and what a group of them holds."""
     seen: set[int] = set()
     ahead: list[BaseException | None] = [error]
@@ -152,7 +152,7 @@ def _is_http_error(error: BaseException) -> bool:
 def _innermost(error: BaseException) -> str:
     # SDKs say "Connection error."; the reason stands at the end of the chain.
     text = ""
-    for link in _chain(error):
+    for link in links_of(error):
         if isinstance(link, ssl.SSLError | socket.gaierror):
             text = link.strerror or text
         elif isinstance(link, OSError) and link.errno:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from plait.batches.rows import known_keys
 from plait.errors import CallCancelled, PlaitError
-from plait.failures import is_fatal, is_outage
+from plait.failures import is_fatal, is_outage, links_of
 from plait.flow.scopes import current_scope
 from plait.masking import masked, redacted
 
@@ -38,27 +36,12 @@ def stops_all(error: BaseException, before: int) -> bool:
         return False
     if failed_calls() > before:
         return True
-    return any(isinstance(link, PlaitError | ImportError) or _of_sdk(link) for link in _links(error))
+    return any(isinstance(link, PlaitError | ImportError) or _of_sdk(link) for link in links_of(error))
 
 
 def _of_sdk(error: BaseException) -> bool:
     """Of a model's client, also of one that is not ours and whose calls nobody counts."""
     return any(kind.__module__.partition(".")[0] in _SDKS for kind in type(error).__mro__)
-
-
-def _links(error: BaseException) -> Iterator[BaseException]:
-    """The error, its causes and contexts, and what groups hold; each once."""
-    seen: set[int] = set()
-    ahead: list[BaseException | None] = [error]
-    while ahead:
-        link = ahead.pop()
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        yield link
-        ahead += [link.__cause__, None if link.__suppress_context__ else link.__context__]
-        if isinstance(link, BaseExceptionGroup):
-            ahead += link.exceptions
 
 
 def text_of(error: BaseException) -> str:
