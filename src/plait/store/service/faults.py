@@ -1,0 +1,25 @@
+"""What the service's store refuses; the routes turn these into status codes."""
+
+from __future__ import annotations
+
+__all__ = ["AlreadyExists", "BadEventId", "FilterRefused", "ThreadBusy", "ThreadNotFound"]
+
+
+class AlreadyExists(Exception):
+    """Something of another content, or of somebody else, has that id."""
+
+
+class ThreadNotFound(Exception):
+    """No thread that the caller may see has that id."""
+
+
+class ThreadBusy(Exception):
+    """A run of the thread is pending or running, and the new one was not to wait."""
+
+
+class BadEventId(ValueError):
+    """An event's id that is not `<milliseconds>-<number>`."""
+
+
+class FilterRefused(ValueError):
+    """A filter on JSON that is nested too deeply or has too many conditions; the message says the limit."""

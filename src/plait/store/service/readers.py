@@ -1,0 +1,118 @@
+"""Read one SQLite file from an event loop: a few threads, each with a read-only connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+from plait.errors import StoreError
+from plait.store.files import blames_one, explained, open_to_read
+
+__all__ = ["Readers"]
+
+T = TypeVar("T")
+
+
+class Readers:
+    """Threads that read `file`, begun with the first read; the file must exist by then.
+
+    A read sees all that was committed before it was asked for, by whomever.
+    """
+
+    def __init__(self, file: Path, *, threads: int = 2) -> None:
+        self._file = file
+        self._count = threads
+        self._queue: SimpleQueue[_Read | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._ends = weakref.finalize(self, _end, self._queue, threads)
+        self._ends.atexit = False
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of `work`, run on one of the threads in one read transaction; StoreError when the file fails.
+
+        A cancelled waiter does not stop it.
+        """
+        if not self._ends.alive:
+            raise StoreError(f"cannot read {self._file}: it was closed; open the store again")
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Read(work, future))
+        if not self._threads:
+            self._start()
+        return await future
+
+    def close(self) -> None:
+        """End the threads after what was asked before; waits for that."""
+        self._ends()
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self) -> None:
+        # Daemons: a process that forgot to close ends all the same.
+        for number in range(self._count):
+            name = f"plait-reader-{number} {self._file.name}"
+            self._threads.append(
+                threading.Thread(target=_serve, args=(self._file, self._queue), name=name, daemon=True)
+            )
+        for thread in self._threads:
+            thread.start()
+
+
+class _Read:
+    __slots__ = ("_future", "_work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T], future: asyncio.Future[T]) -> None:
+        self._work: Callable[[sqlite3.Connection], object] = work
+        self._future: asyncio.Future[object] = future  # type: ignore[assignment]
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        if self._future.cancelled():
+            return
+        connection.execute("BEGIN")
+        try:
+            result = self._work(connection)
+        finally:
+            connection.execute("COMMIT")
+        self._tell(result, None)
+
+    def fail(self, error: BaseException) -> None:
+        self._tell(None, error)
+
+    def _tell(self, result: object, error: BaseException | None) -> None:
+        # A loop that was closed meanwhile has nobody left to wake.
+        with contextlib.suppress(RuntimeError):
+            self._future.get_loop().call_soon_threadsafe(_wake, self._future, result, error)
+
+
+def _wake(future: asyncio.Future[object], result: object, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def _serve(file: Path, queue: SimpleQueue[_Read | None]) -> None:
+    connection: sqlite3.Connection | None = None
+    while (item := queue.get()) is not None:
+        try:
+            if connection is None:
+                connection = open_to_read(file)
+            item.run(connection)
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            item.fail(error if blames_one(error) else explained(file, error, "read"))
+        del item  # not kept alive until the next one comes
+    if connection is not None:
+        connection.close()
+
+
+def _end(queue: SimpleQueue[_Read | None], threads: int) -> None:
+    for _ in range(threads):
+        queue.put(None)
