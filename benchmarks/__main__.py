@@ -15,6 +15,7 @@ from benchmarks import (
     plan,
     report,
     row,
+    savers,
     search,
     simulator,
     startup,
@@ -36,6 +37,7 @@ ALL = {
     "plan": plan.main,
     "eval": experiments.main,
     "report": report.main,
+    "savers": savers.main,
 }
 PARTS = {
     f"{whole}.{name}": scenario

@@ -176,7 +176,8 @@ class _WriterThread:
             self._sleeping = True
         self._sleeping = False
         # One who always comes alone gains nothing by waiting for company.
-        if (self._company or len(self._queue) > 1) and len(self._queue) < _GROUP and self._failure is None:
+        gathers = self._gather_s > 0 and (self._company or len(self._queue) > 1)
+        if gathers and len(self._queue) < _GROUP and self._failure is None:
             time.sleep(self._gather_s)
         self._in_hand = count = min(len(self._queue), _GROUP)
         self._company = count > 1
