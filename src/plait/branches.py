@@ -165,6 +165,10 @@ class EventReader:
                 self.outputs = data
                 self.interrupts = tuple(item.value for item in part.get("interrupts") or ())
 
+    def branch_of_task(self, task_id: str) -> str:
+        """The branch of a task that LangGraph announced, by its id; empty where it is unknown."""
+        return self._branches.get(task_id, "")
+
     def _announce(self, task: Mapping[str, Any], namespace: tuple[str, ...]) -> None:
         parent = self._branch_of(namespace)
         name = task["name"]

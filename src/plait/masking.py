@@ -8,7 +8,7 @@ from collections.abc import Iterable
 _USERINFO = re.compile(r"(?<=://)[^/\s]+(?=@)")
 # A word after "Bearer" is a token where it is long or has a digit; "Bearer authentication" says something.
 _BEARER = re.compile(r"\b(bearer\s+)(?:(?=[\w.~+/=-]*\d)[\w.~+/=-]{6,}|[\w.~+/=-]{20,})", re.IGNORECASE)
-_TOKEN = re.compile(r"(?<![\w-])(?:g?sk[-_]|lsv2_|xai-|tvly-|AIza)[\w-]{12,}")
+_TOKEN = re.compile(r"(?<![\w-])(?:g?sk[-_]|lsv2_|plait_(?=[\w-]{20})|xai-|tvly-|AIza)[\w-]{12,}")
 _UNMISTAKABLE = 8
 """Characters of a key that is no part of other words."""
 

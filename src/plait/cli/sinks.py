@@ -15,9 +15,9 @@ from rich.text import Text
 
 from plait.cli.values import sections, to_text
 from plait.errors import InputError
-from plait.events import EndEvent, ErrorEvent, Event, Result, TokenEvent
-from plait.json_values import dumps, to_json
-from plait.masking import masked
+from plait.events import Event, Result, TokenEvent
+from plait.json_events import event_fields
+from plait.json_values import dumps
 
 
 class Sink(Protocol):
@@ -37,7 +37,7 @@ class JsonLines:
         self._out = out
 
     def take(self, event: Event) -> None:
-        self._out.write(f"{dumps(_fields(event))}\n")
+        self._out.write(f"{dumps(event_fields(event))}\n")
         self._out.flush()
 
     def finish(self, result: Result) -> None:
@@ -45,19 +45,6 @@ class JsonLines:
 
     def close(self) -> None:
         """Nothing to put back."""
-
-
-def _fields(event: Event) -> dict[str, object]:
-    fields: dict[str, object] = {"type": event.type, "branch": event.branch, "label": event.label}
-    if isinstance(event, ErrorEvent):
-        return {**fields, "error": type(event.error).__name__, "message": masked(str(event.error))}
-    if isinstance(event, EndEvent):
-        result = to_json(event.result)
-        assert isinstance(result, dict)
-        return {**fields, **result}
-    found = to_json(event)
-    assert isinstance(found, dict)
-    return {**fields, **found}
 
 
 class PlainText:
