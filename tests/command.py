@@ -26,7 +26,7 @@ from plait.simulator import Simulator
 
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """How long a command may take before the test fails: only a failing test gets there."""
 
 

@@ -183,13 +183,13 @@ async def test_a_failed_row_touches_no_other(provider: Simulator, home: Settings
 
 async def test_a_refused_key_pauses_with_all_rows_pending(provider: Simulator, home: Settings) -> None:
     provider.behave = lambda body, index: Behaviour(status=401, error={"message": "wrong key"})
-    batch = plait.batch(one_call(), rows(50), settings=home)
+    batch = plait.batch(one_call(), rows(200), settings=home)
     with pytest.raises(BatchPaused, match="plait resume") as paused:
         await run(batch)
     assert isinstance(paused.value.__cause__, CallRefused)
-    assert provider.counters.received < 50
+    assert provider.counters.received < 200
     provider.behave = lambda body, index: None
-    assert questions(await run(plait.resume(batch.id, workflow=one_call(), settings=home))) == list(range(50))
+    assert questions(await run(plait.resume(batch.id, workflow=one_call(), settings=home))) == list(range(200))
 
 
 async def test_an_endpoint_that_is_down_pauses_instead_of_failing_rows(home: Settings) -> None:
@@ -221,22 +221,23 @@ async def test_without_a_model_a_batch_refuses(provider: Simulator, tmp_path: Pa
 
 
 async def test_rows_in_flight_follow_the_gate(provider: Simulator, home: Settings) -> None:
-    begun, most, ended = 0, 0, 0
+    now, most = 0, 0
 
     async def only(state: State) -> Answers:
-        nonlocal begun, most
-        begun += 1
-        most = max(most, begun - ended)
-        return {"answers": [(await plait.chat_model().ainvoke(state["question"])).text]}
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        answer = (await plait.chat_model().ainvoke(state["question"])).text
+        now -= 1
+        return {"answers": [answer]}
 
     builder = StateGraph(State)
     builder.add_node("only", only)
     builder.add_edge(START, "only")
     provider.change(latency_s=0.02)
-    async for _ in plait.batch(builder.compile(), rows(200), settings=home.override(max_concurrency=4)):
-        ended += 1
+    await run(plait.batch(builder.compile(), rows(200), settings=home.override(max_concurrency=4)))
     # Four in flight, eight that wait, and those that came in the 0.1 s in which nobody could know.
-    assert 4 < most < 60
+    assert 4 < most < 100
     assert provider.counters.peak == 4
 
 
@@ -282,7 +283,7 @@ async def test_a_deadline_leaves_rows_pending(provider: Simulator, home: Setting
 
 async def test_a_row_that_takes_too_long_times_out_alone(provider: Simulator, home: Settings) -> None:
     provider.behave = lambda body, index: Behaviour(delay_s=30.0) if prompt_of(body) == "q2" else None
-    records = await run(plait.batch(one_call(), rows(5), settings=home, options=BatchOptions(timeout_s=0.5)))
+    records = await run(plait.batch(one_call(), rows(5), settings=home, options=BatchOptions(timeout_s=2.0)))
     assert {record.position: record.status for record in records}[2] == "timeout"
     assert sum(record.status == "success" for record in records) == 4
 
@@ -290,31 +291,33 @@ async def test_a_row_that_takes_too_long_times_out_alone(provider: Simulator, ho
 async def test_waiting_for_a_permit_is_not_of_the_rows_time(provider: Simulator, home: Settings) -> None:
     provider.change(latency_s=0.1)
     one_at_a_time = home.override(max_concurrency=1)
-    options = BatchOptions(timeout_s=1.5)
-    records = await run(plait.batch(four_calls(), rows(8), settings=one_at_a_time, options=options))
+    options = BatchOptions(timeout_s=2.5)
+    records = await run(plait.batch(four_calls(), rows(12), settings=one_at_a_time, options=options))
     assert {record.status for record in records} == {"success"}
     # The last row waited for the others before its first call, for longer than it may take by itself.
-    assert max(record.duration_s for record in records) > 1.5
+    assert max(record.duration_s for record in records) > 2.5
 
 
 async def test_draining_ends_the_rows_in_flight_and_no_others(provider: Simulator, home: Settings) -> None:
-    batch = plait.batch(one_call(), rows(100), settings=home.override(max_concurrency=2))
+    provider.change(latency_s=0.02)
+    batch = plait.batch(one_call(), rows(200), settings=home.override(max_concurrency=2))
     seen = 0
     async for _ in batch:
         seen += 1
         if seen == 5:
             batch.drain()
-    assert 5 <= seen < 60
+    assert 5 <= seen < 150
     stored = await read(home, batch)
     assert stored.counts == {"success": seen}
     assert stored.meta["status"] == "paused"
+    provider.change(latency_s=0.0)
     rest = await run(plait.resume(workflow=one_call(), settings=home))
-    assert len(rest) == 100 - seen
-    assert provider.counters.received == 100
+    assert len(rest) == 200 - seen
+    assert provider.counters.received == 200
 
 
 async def test_leaving_early_pays_nothing_twice(provider: Simulator, home: Settings) -> None:
-    provider.change(latency_s=0.05, latency_law="fixed")
+    provider.change(latency_s=0.2, latency_law="fixed")
     batch = plait.batch(four_calls(), rows(40), settings=home.override(max_concurrency=10))
     async with aclosing(batch):
         async for _ in batch:
@@ -325,7 +328,8 @@ async def test_leaving_early_pays_nothing_twice(provider: Simulator, home: Setti
     assert provider.counters.received < 160
     records = await run(plait.resume(batch.id, workflow=four_calls(), settings=home))
     assert len(records) == 40 - ended
-    assert provider.counters.received <= 160 + 10
+    # Those in flight, and answers on their way to the disk.
+    assert provider.counters.received <= 160 + 20
     assert sum(int(str(record.usage["replayed_calls"])) for record in records) > 0
 
 

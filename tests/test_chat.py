@@ -406,7 +406,7 @@ async def test_a_refused_connection_is_the_same_error(way: Any, provider: Simula
 
 @pytest.mark.parametrize("way", [generate, stream])
 async def test_a_read_timeout_is_the_same_error(way: Any, provider: Simulator) -> None:
-    ours = await same(provider, way, Behaviour(stall=True), timeout=0.05)
+    ours = await same(provider, way, Behaviour(stall=True), timeout=0.2)
     assert "OpenAITimeoutError" in ours.result
 
 

@@ -66,6 +66,7 @@ def test_ctrl_c_lets_the_rows_in_flight_end_writes_out_and_names_the_way_on(tmp_
     assert [row["id"] for row in lines_of((tmp_path / "o.jsonl").read_text())] == [f"r{n}" for n in range(ROWS)]
 
 
+@pytest.mark.real_time  # a stop has five seconds to end orderly
 def test_ctrl_c_twice_stops_at_once_and_rows_in_flight_stay_pending(tmp_path: Path) -> None:
     with running() as provider:
         provider.close_gate()
@@ -84,6 +85,7 @@ def test_ctrl_c_twice_stops_at_once_and_rows_in_flight_stay_pending(tmp_path: Pa
         assert provider.counters.received == ROWS + 4
 
 
+@pytest.mark.real_time  # a stop has five seconds to end orderly
 def test_sigterm_stops_at_once_and_orderly(tmp_path: Path) -> None:
     with running() as provider:
         provider.close_gate()
@@ -114,8 +116,16 @@ def test_a_reader_that_leaves_ends_the_batch_with_141_and_it_can_be_gone_on_with
         assert only_batch()["done"] == ROWS
 
 
+def at_eleven() -> Clock:
+    """An hour before midnight: what resets within a minute would pass for a limit of requests a minute."""
+    day = Clock(frozen=True)
+    day.advance((82_800 - day.wall()) % 86_400)
+    return day
+
+
+@pytest.mark.real_time  # a stop has five seconds to end orderly
 def test_wait_stays_for_a_days_quota_to_reset_and_ctrl_c_ends_the_waiting(tmp_path: Path) -> None:
-    with running(Profile(rpd=20)) as provider:
+    with running(Profile(rpd=20), clock=at_eleven()) as provider:
         words = [*WORDS, "--wait", "--out", "o.jsonl"]
         with started(*words, cwd=app_of(tmp_path), env=endpoint_env(provider)) as command:
             said = read_until(command, "waiting until then, and then going on by itself")
@@ -129,26 +139,22 @@ def test_wait_stays_for_a_days_quota_to_reset_and_ctrl_c_ends_the_waiting(tmp_pa
         assert "resets" in plait("show", str(only_batch()["id"])).out
 
 
-def begun_again_until_the_quota(
-    app: Path, provider: Simulator, day: Clock
-) -> AbstractContextManager[subprocess.Popen[bytes]]:
+def begun_again_until_the_quota(app: Path, provider: Simulator) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """`plait resume --errors-only --force --wait` over rows that fail no more, of which two are asked for a day."""
     (app / "ask.py").write_text((app / "ask.py").read_text().replace('"bad"', '"worse"'))
-    # An hour before midnight: what resets within a minute would pass for a limit of requests a minute.
-    day.advance((82_800 - day.wall()) % 86_400)
     provider.change(rpd=2)
     words = ["resume", "--errors-only", "--force", "--wait", "--max-wait", "0", "--max-concurrency", "2"]
     return started(*words, cwd=app, env=endpoint_env(provider))
 
 
 def test_errors_only_does_not_wait_where_rows_it_leaves_out_are_pending(tmp_path: Path) -> None:
-    app, day = app_with(tmp_path, ["bad"] * 5 + ["good"] * ROWS), Clock(frozen=True)
-    with running(clock=day) as provider:
+    app = app_with(tmp_path, ["bad"] * 5 + ["good"] * ROWS)
+    with running(Profile(latency_s=0.1), clock=at_eleven()) as provider:
         words = [*WORDS, "--max-errors", "4"]
         assert plait(*words, cwd=app, env=endpoint_env(provider)).code == 5
         before = provider.counters.accepted
         assert before < ROWS
-        with begun_again_until_the_quota(app, provider, day) as command:
+        with begun_again_until_the_quota(app, provider) as command:
             _, err = command.communicate(timeout=PATIENCE_S)
         assert command.returncode == 4, err.decode()
         assert "--wait does not go on here: rows that --errors-only leaves out are pending, too" in err.decode()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from plait.simulator import Behaviour, Profile, Simulator, running
-from tests.command import endpoint_env, on_terminal, plait, started, write_app
+from tests.command import PATIENCE_S, endpoint_env, on_terminal, plait, started, write_app
 
 STORIES = 'topics:=["a forest", "a city"]'
 
@@ -215,6 +215,7 @@ def test_a_timeout_ends_with_124_even_if_a_thread_hangs(server: Simulator, tmp_p
 # --- stopping ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.real_time  # a stop has 0.8 s to end orderly
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_closes_the_calls_in_flight_and_says_so(
     server: Simulator, tmp_path: Path, number: signal.Signals, code: int
@@ -224,7 +225,7 @@ def test_a_signal_closes_the_calls_in_flight_and_says_so(
     with started(*words, env=endpoint_env(server)) as process:
         server.wait_arrived(2)
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code
     assert out == b""
     assert err.decode() == "stopped: 2 calls in flight closed, 0 finished; out.json was not written\n"
@@ -238,7 +239,7 @@ def test_ctrl_c_ends_a_run_whose_node_cannot_be_stopped(tmp_path: Path, source: 
         assert process.stderr is not None
         assert process.stderr.readline() == b"begun\n"
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert b"stopped: 0 calls in flight closed, 0 finished; nothing was written" in err
 
@@ -248,7 +249,7 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(server: Simulator) -> None
         assert process.stdout is not None
         process.stdout.close()
         process.stdout = None
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 141
     assert err == b""
     head = subprocess.run(

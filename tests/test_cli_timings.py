@@ -67,7 +67,7 @@ def test_a_run_without_calls_has_no_timings(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_command_prints_them_on_stderr_after_the_usage() -> None:
-    with running(Profile(latency_s=0.2)) as server:
+    with running(Profile(latency_s=1.0)) as server:
         ended = plait("run", "story", "topic=x", "--timings", env=endpoint_env(server))
     assert ended.code == 0, ended.err
     assert "call time" not in ended.out
@@ -77,11 +77,11 @@ def test_the_command_prints_them_on_stderr_after_the_usage() -> None:
 
 
 def test_json_has_the_same_in_its_last_event() -> None:
-    with running(Profile(max_concurrency=1, latency_s=0.2)) as server:
+    with running(Profile(max_concurrency=1, latency_s=0.5)) as server:
         env = endpoint_env(server)
         ended = plait("run", "stories", 'topics:=["a", "b"]', "--json", "--max-concurrency", "1", env=env)
     timings = json.loads(ended.out.splitlines()[-1])["timings"]
     assert sum(timing["calls"] for timing in timings.values()) == 2
     assert sum(timing["waits"]["concurrency"] for timing in timings.values()) > 0.1
-    assert sum(timing["first_token_s"] for timing in timings.values()) > 0.3
+    assert sum(timing["first_token_s"] for timing in timings.values()) > 0.8
     assert sum(timing["connect_s"] for timing in timings.values()) > 0

@@ -24,7 +24,7 @@ async def tell(settings: Settings) -> None:
 
 async def test_a_quota_of_ones_own_counts_over_runs_and_ends_with_the_time_of_its_reset(tmp_path: Path) -> None:
     async with Simulator() as provider:
-        settings = settings_of(provider, tmp_path, rpd=2)
+        settings = settings_of(provider, tmp_path, rpd=2, max_wait_s=0.0)
         await tell(settings)
         await tell(settings)
         with pytest.raises(QuotaReached, match=r"resets at \d{4}-\d\d-\d\d \d\d:\d\d") as found:
@@ -35,7 +35,7 @@ async def test_a_quota_of_ones_own_counts_over_runs_and_ends_with_the_time_of_it
 
 async def test_a_quota_of_the_endpoint_is_asked_for_once_and_then_known(tmp_path: Path) -> None:
     async with Simulator(Profile(rpd=1, headers="none")) as provider:
-        settings = settings_of(provider, tmp_path)
+        settings = settings_of(provider, tmp_path, max_wait_s=0.0)
         await tell(settings)
         with pytest.raises(QuotaReached):
             await tell(settings)

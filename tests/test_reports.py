@@ -65,7 +65,7 @@ def open_report(browser: Browser, tmp_path: Path) -> Generator[Open]:
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
         page.on("request", lambda request: wrong.append(request.url) if request.url.split("#")[0] != url else None)
@@ -139,7 +139,7 @@ def test_five_thousand_examples_are_searched_filtered_and_turned_over(large: Rep
         search.value = 'harbour'; search.dispatchEvent(new Event('input')); return performance.now() - began; }"""
     )
     # The budget of 100 ms is measured by benchmarks/report.py; here machines may be busy.
-    assert took_ms < 2000
+    assert took_ms < 10_000
     matching = sum(
         "harbour" in json.dumps([r.example.inputs, r.example.reference_outputs, r.outputs])
         for r in large.experiment.runs

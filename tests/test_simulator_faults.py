@@ -43,7 +43,7 @@ def client(simulator: Simulator) -> openai.AsyncOpenAI:
 
 async def post(simulator: Simulator, text: str = "how are you", **fields: object) -> httpx2.Response:
     body = {"model": "m", "messages": [{"role": "user", "content": text}], **fields}
-    async with httpx2.AsyncClient(timeout=10) as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         return await http.post(f"{simulator.base_url}/chat/completions", json=body)
 
 

@@ -26,7 +26,7 @@ def clock() -> Clock:
 
 async def post(simulator: Simulator, text: str = "how are you", **fields: object) -> httpx2.Response:
     body = {"model": "m", "messages": [{"role": "user", "content": text}], **fields}
-    async with httpx2.AsyncClient(timeout=10) as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         return await client.post(f"{simulator.base_url}/chat/completions", json=body)
 
 
@@ -273,7 +273,7 @@ async def test_an_accepted_body_that_comes_again_is_a_duplicate_a_refused_one_is
 
 
 async def test_the_sdk_waits_as_the_simulator_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with Simulator(Profile(rpm=600, burst=1, headers="azure")) as simulator:
+    async with Simulator(Profile(rpm=60, burst=1, headers="azure")) as simulator:
         sdk = openai.AsyncOpenAI(base_url=simulator.base_url, api_key="none", max_retries=4)
         for number in range(3):
             await sdk.chat.completions.create(model="m", messages=[{"role": "user", "content": str(number)}])

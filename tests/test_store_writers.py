@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -205,6 +206,31 @@ async def test_a_file_that_is_no_database_is_named_to_every_waiter(tmp_path: Pat
     assert all(isinstance(end, StoreError) and "a.db" in str(end) and "damaged" in str(end) for end in ends)
     assert len({id(end) for end in ends}) == 3
     await asyncio.to_thread(writer.close)
+
+
+def test_a_new_file_that_another_process_writes_is_waited_for(tmp_path: Path) -> None:
+    # It is in rollback mode still, which SQLite does not change while somebody writes.
+    with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None, check_same_thread=False)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.3, lambda: blocker.execute("COMMIT"))
+        release.start()
+        writer = Writer(tmp_path / "a.db", prepare=prepare)
+        writer.add_blocking(INSERT, (1, "x"))
+        release.join()
+    writer.close()
+    assert stored(tmp_path / "a.db") == [(1, "x")]
+
+
+def test_writers_that_start_together_on_a_new_file_all_write_to_it(tmp_path: Path) -> None:
+    for number in range(20):
+        writers = [Writer(tmp_path / f"{number}.db", prepare=prepare, durability="kill") for _ in range(6)]
+        told: SimpleQueue[BaseException | None] = SimpleQueue()
+        for position, writer in enumerate(writers):
+            writer.add(INSERT, (position, "x"), told.put)
+        assert [told.get(timeout=50) for _ in writers] == [None] * len(writers)
+        for writer in writers:
+            writer.close()
+        assert len(stored(tmp_path / f"{number}.db")) == len(writers)
 
 
 def test_a_full_disk_fails_every_waiter_and_all_later_records_and_keeps_what_was_stored(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ async def test_a_row_is_repeated_before_its_worker_has_written_anything(
     provider: Simulator, settings: Settings
 ) -> None:
     provider.behave = lambda body, index: Behaviour(stall=True) if index == 0 else None
-    options = BatchOptions(workers=2, row_attempts=3, timeout_s=2.0)
+    options = BatchOptions(workers=2, row_attempts=3, timeout_s=5.0)
     rows = [{"name": "Ada"}]
     records = [row async for row in plait.batch("greet", rows, app=APP, settings=settings, options=options)]
     assert [record.status for record in records] == ["success"]

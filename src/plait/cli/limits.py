@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plait.cli.apps import open_app
-from plait.cli.known_limits import Known, Rate, known_limits
+from plait.flow.known_limits import Known, Rate, known_limits
 from plait.cli.values import clean
 from plait.errors import InputError, PlaitError
 from plait.flow.forgetting import forget

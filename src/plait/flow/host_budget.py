@@ -2,12 +2,13 @@
 
 One SQLite transaction takes in a report and grants a lease on all parts of a budget. It happens on a thread of its
 own: leases carry enough for about a tenth of a second, so calls seldom wait for it. The clock is the machine's
-monotonic one, which all its processes share. A file that cannot be used is replaced or done without, and told once.
+monotonic one, which all its processes share. A file that cannot be used is told once and replaced or done without.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sqlite3
 import threading
@@ -33,6 +34,9 @@ logger = logging.getLogger("plait.flow")
 VERSION = 1
 BUSY_S = 5.0
 """How long one process waits for the others to be done with the file."""
+AGAIN_S = 60.0
+"""A file that stayed busy for longer is done without for this time: a process that holds it may have been stopped."""
+_RETRY_S = 0.01
 _FORGOTTEN_S = 30 * 86_400.0
 _FORGOTTEN_HERE_S = 86_400.0
 _SUSPECT_S = 0.3
@@ -46,21 +50,28 @@ class _Wish(NamedTuple):
 
 
 class HostBudget:
-    """See `budgets.Budget`. `file` and its folder are made when the first call comes, readable by their owner only."""
+    """See `budgets.Budget`. `file` and its folder are made when the first call comes, readable by their owner only.
 
-    def __init__(self, file: Path, clock: Clock) -> None:
+    `busy_s`: how long calls wait for a file that other processes hold, in seconds.
+    """
+
+    def __init__(self, file: Path, clock: Clock, *, busy_s: float = BUSY_S) -> None:
         self._file = file
         self._clock = clock
+        self._busy_s = busy_s
         self._wishes: SimpleQueue[_Wish | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._lock = threading.Lock()
         self._instead: MemoryBudget | None = None
+        self._again_at = -math.inf
+        self._told = False
         self._holding: dict[str, Sequence[Part]] = {}
 
     def exchange(self, parts: Sequence[Part], report: Report, deliver: Deliver) -> None:
-        if self._instead is not None:
-            self._instead.exchange(parts, report, deliver)
+        instead = self._instead
+        if instead is not None and self._clock.now() < self._again_at:
+            instead.exchange(parts, report, deliver)
             return
         if self._pid != os.getpid():  # the first call, or the first after a fork
             self._start()
@@ -71,7 +82,7 @@ class HostBudget:
         thread = self._thread
         if thread is not None and self._pid == os.getpid() and thread.is_alive():
             self._wishes.put(None)
-            thread.join(BUSY_S)
+            thread.join(self._busy_s)
         self._pid = 0
 
     def _start(self) -> None:
@@ -91,16 +102,17 @@ class HostBudget:
         inode = 0
         while (wish := wishes.get()) is not None:
             lease: Lease | None = None
-            if self._instead is None:
+            if self._clock.now() >= self._again_at:
                 try:
                     if connection is not None and _inode(self._file) != inode:
                         logger.warning("%s was deleted or replaced; limits are learnt anew", self._file)
                         connection.close()
                         connection = None
                     if connection is None:
-                        connection = _open(self._file)
+                        connection = _open(self._file, self._busy_s)
                         inode = _inode(self._file)
                     lease = self._transact(connection, wish)
+                    self._instead = None
                 except Exception as error:  # noqa: BLE001 - calls wait for this thread: whatever it is, they go on
                     self._do_without(error)
             try:
@@ -115,9 +127,9 @@ class HostBudget:
                 self._leave(connection)
 
     def _transact(self, connection: sqlite3.Connection, wish: _Wish) -> Lease:
-        wish.report.holder = placed(wish.report.holder)
         connection.execute("BEGIN IMMEDIATE")
         try:
+            wish.report.holder = placed(wish.report.holder)
             # Read inside the transaction: what waited for the file is not of an earlier time than what it finds there.
             now, wall = self._clock.now(), self._clock.wall()
             entries = [(_load(connection, part, now), part.bound) for part in wish.parts]
@@ -141,12 +153,22 @@ class HostBudget:
             self._transact(connection, _Wish(parts, Report(holder, leaving=True), lambda _: None))
 
     def _do_without(self, error: Exception) -> None:
+        self._instead = self._instead or MemoryBudget(self._clock)
+        busy, told, self._told = _is_busy(error), self._told, True
+        self._again_at = self._clock.now() + AGAIN_S if busy else math.inf
+        if busy and told:
+            return
+        while_s = f" for {AGAIN_S:.0f} s at a time" if busy else ""
+        cure = "end the process that holds it" if busy else "set PLAIT_HOME to a writable folder"
         logger.warning(
-            "limits are not shared with other processes: cannot use %s: %s (set PLAIT_HOME to a writable folder, or "
-            "PLAIT_SHARE=0 to have it so)",
-            *(self._file, error),
+            "limits are not shared with other processes%s: cannot use %s: %s (%s, or set PLAIT_SHARE=0 to have it so)",
+            *(while_s, self._file, error, cure),
         )
-        self._instead = MemoryBudget(self._clock)
+
+
+def _is_busy(error: BaseException) -> bool:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 def _inode(file: Path) -> int:
@@ -197,10 +219,10 @@ def read(file: Path) -> dict[str, Entry]:
     return found
 
 
-def _open(file: Path) -> sqlite3.Connection:
+def _open(file: Path, busy_s: float) -> sqlite3.Connection:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        return _connect(file)
+        return _connect(file, busy_s)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):  # not damaged: busy, read-only, no space
             raise
@@ -209,28 +231,39 @@ def _open(file: Path) -> sqlite3.Connection:
         for leftover in (f"{file}-wal", f"{file}-shm"):
             Path(leftover).unlink(missing_ok=True)
         logger.warning("%s was damaged and is now %s; limits are learnt anew", file, aside.name)
-        return _connect(file)
+        return _connect(file, busy_s)
 
 
-def _connect(file: Path) -> sqlite3.Connection:
+def _connect(file: Path, busy_s: float) -> sqlite3.Connection:
     os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
-    connection = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        # A crash of the machine may lose the last moments, never the file.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        _check_version(connection)
-        connection.execute("CREATE TABLE IF NOT EXISTS entries (name TEXT PRIMARY KEY, state TEXT NOT NULL, seen REAL)")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("DELETE FROM entries WHERE seen < ?", (time.time() - _FORGOTTEN_S,))
-        # Servers on this machine come and go, each on a port of its own.
-        connection.execute(
-            "DELETE FROM entries WHERE seen < ? AND name LIKE 'http://127.0.0.1:%'", (time.time() - _FORGOTTEN_HERE_S,)
-        )
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    until = time.monotonic() + busy_s
+    while True:
+        connection = sqlite3.connect(file, timeout=busy_s, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(connection)
+        except BaseException as error:
+            connection.close()
+            # The timeout is not enough: a change into WAL mode fails at once while another process writes, as when two
+            # start together on a new file.
+            if not _is_busy(error) or time.monotonic() >= until:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    # A crash of the machine may lose the last moments, never the file.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    _check_version(connection)
+    connection.execute("CREATE TABLE IF NOT EXISTS entries (name TEXT PRIMARY KEY, state TEXT NOT NULL, seen REAL)")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("DELETE FROM entries WHERE seen < ?", (time.time() - _FORGOTTEN_S,))
+    # Servers on this machine come and go, each on a port of its own.
+    connection.execute(
+        "DELETE FROM entries WHERE seen < ? AND name LIKE 'http://127.0.0.1:%'", (time.time() - _FORGOTTEN_HERE_S,)
+    )
 
 
 def _check_version(connection: sqlite3.Connection) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from plait.simulator.counters import Counters
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """How long a wait lasts before it gives up."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -16,6 +17,8 @@ __all__ = ["Durability", "blames_one", "closed_error", "explained", "open_to_rea
 Durability = Literal["power", "kill"]
 
 _BUSY_S = 30.0
+_RETRY_S = 0.01
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _ITS_OWN_FAULT = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE}
 _ITS_OWN_FAULT |= {sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISUSE}
 
@@ -28,11 +31,29 @@ def open_to_write(file: Path, durability: Durability) -> sqlite3.Connection:
     if new:
         _sync_folder(file.parent)
     connection = sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
-    connection.execute("PRAGMA fullfsync=1")  # macOS: fsync alone does not empty the drive's cache
-    connection.execute("PRAGMA wal_autocheckpoint=4000")
+    try:
+        _change_to_wal(connection)
+        connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
+        connection.execute("PRAGMA fullfsync=1")  # macOS: fsync alone does not empty the drive's cache
+        connection.execute("PRAGMA wal_autocheckpoint=4000")
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _change_to_wal(connection: sqlite3.Connection) -> None:
+    until = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            # This fails at once while another process writes to a new file, whatever the connection's timeout.
+            if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return
 
 
 def _sync_folder(folder: Path) -> None:
@@ -61,7 +82,7 @@ def explained(file: Path, error: Exception, verb: str = "write") -> StoreError:
         cure = f"{_free(file)}. What was stored before is safe: make room, then go on with `plait resume`"
     elif code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         cure = "the file is damaged or no SQLite file: move it away or restore it, then go on with `plait resume`"
-    elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    elif code in _BUSY:
         cure = f"another process held it for {_BUSY_S:.0f} s: end that one, then go on with `plait resume`"
     else:
         cure = "check the file's and its folder's permissions, then go on with `plait resume`"

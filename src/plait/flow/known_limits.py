@@ -1,4 +1,4 @@
-"""What the shared budget knows of each endpoint and model, in the words of `plait limits`."""
+"""What the shared budget knows of each endpoint and model, in the words of `plait limits` and of `GET /limits`."""
 
 from __future__ import annotations
 
