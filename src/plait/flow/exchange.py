@@ -58,9 +58,9 @@ async def exchange(request: Any, wire: Wire, gate: Gate, *, foreign: bool) -> An
     Raises what the transport raised last, CallCancelled once the run is over, and BlockingCall.
     """
     call = recognise(request)
-    if call is None:
-        return await wire.send(request)
     scope = current_scope()
+    if call is None or (scope.gate if scope else gate).is_own(call.endpoint):
+        return await wire.send(request)
     slot = find_slot(call, scope)
     if slot is not None and slot.answer is not None and scope is not None:
         scope.replay_call(call, slot.answer)

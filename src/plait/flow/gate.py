@@ -104,6 +104,7 @@ class Gate:
         self._endpoints: dict[str, EndpointState] = {}
         self.declared: dict[str, int] = {}
         """Calls in flight at endpoints that live in this process."""
+        self._own: set[str] = set()
         self._pid = os.getpid()
         self._found: dict[tuple[str, str, str], tuple[Lane, RetryPolicy]] = {}
 
@@ -126,6 +127,17 @@ class Gate:
     def declare(self, base_url: str, *, max_concurrency: int) -> None:
         """Bound an endpoint of this process alone, such as the embedded model's few slots: nothing is learnt of it."""
         self.declared.setdefault(_canonical(base_url), max_concurrency)
+
+    def serve_at(self, *origins: str) -> None:
+        """Let calls to these (`http://127.0.0.1:8123`) through untouched: this process answers them itself.
+
+        A run that held a permit while another run behind that endpoint waits for one would wait for ever.
+        """
+        self._own.update(origin.lower().rstrip("/") for origin in origins)
+
+    def is_own(self, endpoint: str) -> bool:
+        """Whether an endpoint's base URL is one that this process serves."""
+        return bool(self._own) and "/".join(endpoint.split("/", 3)[:3]).lower() in self._own
 
     def lane(self, call: Call) -> tuple[Lane, RetryPolicy]:
         """Where a call queues, and how often it is tried."""
