@@ -57,6 +57,8 @@ class App:
     """Whether it is the app that comes with plait."""
     import_folders: tuple[Path, ...] = ()
     """Where the app's modules are, in order: the root, its src folder, its local dependencies."""
+    auth: Mapping[str, object] = field(default_factory=dict)
+    """Its own `langgraph_sdk.Auth`: `{"path": "./auth.py:auth"}`; empty where it has none."""
 
 
 def find_app(directory: Path | None = None, *, start: Path | None = None) -> App:
@@ -125,6 +127,7 @@ def _read(file: Path, bundled: Path | None) -> App:
         env=MappingProxyType(_read_env(content.get("env", {}), file)),
         bundled=file == bundled,
         import_folders=_import_folders(file, content.get("dependencies", [])),
+        auth=MappingProxyType(_read_auth(content.get("auth"), file)),
     )
 
 
@@ -164,6 +167,20 @@ def _read_env(env: object, file: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise AppError(f"{path}: expected a readable UTF-8 file, found {error}") from error
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _read_auth(auth: object, file: Path) -> dict[str, object]:
+    """Strict: an Auth that is overlooked would leave a service open."""
+    if auth is None:
+        return {}
+    form = '{"path": "./auth.py:auth"}'
+    if not isinstance(auth, dict):
+        raise AppError(f'{file}: "auth": expected an object such as {form}, found {_kind(auth)}')
+    path = auth.get("path")
+    if not isinstance(path, str) or not path:
+        found = _kind(path) if "path" in auth and path != "" else "nothing"
+        raise AppError(f'{file}: "auth": "path": expected text as in {form}, found {found}')
+    return auth
 
 
 def _import_folders(file: Path, dependencies: object) -> tuple[Path, ...]:

@@ -29,6 +29,10 @@ Model = Annotated[str | None, typer.Option("--model", metavar="ENDPOINT:MODEL", 
 Context = Annotated[
     list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="The workflow's context; repeatable.")
 ]
+Store = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="FILE", help="The service's threads, runs and keys; service.db in plait's folder."),
+]
 BatchId = Annotated[
     str, typer.Argument(metavar="BATCH", help="Its id, or the beginning of it; `plait batches` lists them.")
 ]

@@ -32,7 +32,9 @@ _ORDER = "runs.due_at, runs.number"
 _NEWEST = "runs.number DESC"
 _OPEN = Condition(f"runs.{OPEN}")
 _OF_THREAD = "EXISTS (SELECT 1 FROM threads WHERE threads.thread_id = runs.thread_id AND {})"
-_BUSY = "UPDATE threads SET status = 'busy', metadata = ?, updated_at = ? WHERE thread_id = ?"
+_BUSY = """
+UPDATE threads SET status = 'busy', metadata = ?, config = COALESCE(?, config), updated_at = ? WHERE thread_id = ?
+"""
 # One of a thread at a time, in the order in which they are due.
 _CLAIM = f"""
 UPDATE runs SET status = 'running', attempt = attempt + 1, updated_at = ?
@@ -90,17 +92,19 @@ class Runs:
         thread: ThreadRecord | None = None,
         strategy: Strategy = "enqueue",
         metadata: Json | None = None,
+        config: Json | None = None,
     ) -> Admission:
         """Keep a pending run and mark its thread busy, in one transaction.
 
-        `thread` is made where there is none of the run's thread_id; `metadata` is merged into the thread's, shallowly.
+        `thread` is made where there is none of the run's thread_id; `metadata` is merged into the thread's, shallowly,
+        and `config` replaces the thread's.
         What becomes of the runs before it (interrupt, rollback) is the caller's to do. Raises ThreadNotFound where
         there is no thread the caller may see, ThreadBusy for the strategy "reject" where others are pending or
         running, AlreadyExists for the id of another run.
         """
 
         def work(connection: sqlite3.Connection) -> Admission:
-            made = _enter(connection, run, access, thread, metadata or {})
+            made = _enter(connection, run, access, thread, metadata or {}, config)
             mine = every(equal("runs.thread_id", run.thread_id), _OPEN)
             inflight = [] if made else RUNS.all(connection, mine, _ORDER)
             if inflight and strategy == "reject":
@@ -246,7 +250,12 @@ class Runs:
 
 
 def _enter(
-    connection: sqlite3.Connection, run: RunRecord, access: Access, thread: ThreadRecord | None, metadata: Json
+    connection: sqlite3.Connection,
+    run: RunRecord,
+    access: Access,
+    thread: ThreadRecord | None,
+    metadata: Json,
+    config: Json | None,
 ) -> bool:
     """Mark the run's thread busy, or make it so; True if it was made."""
     named = equal("threads.thread_id", run.thread_id)
@@ -255,11 +264,12 @@ def _enter(
     row = connection.execute(sql, seen.parameters).fetchone()
     if row is not None:
         text = _merged(row[0], metadata) if metadata else row[0]
-        connection.execute(_BUSY, (text, run.created_at, run.thread_id))
+        connection.execute(_BUSY, (text, dumped(config), run.created_at, run.thread_id))
         return False
     if thread is None or THREADS.count(connection, named):
         raise ThreadNotFound(f"there is no thread {run.thread_id}")
-    THREADS.add(connection, replace(thread, status="busy", metadata={**thread.metadata, **metadata}))
+    made = replace(thread, status="busy", metadata={**thread.metadata, **metadata}, config=config or thread.config)
+    THREADS.add(connection, made)
     return True
 
 
