@@ -97,6 +97,12 @@ class Journal:
         self.decline([(row, branch)])
         await self._writer.do(lambda connection: _void(connection, [(row, branch)]))
 
+    def forget(self, row: str) -> None:
+        """Drop the row's answers, when nobody will ask for them again; does not wait for it."""
+        scope = _number(row.encode())
+        self._begun.pop(scope, None)
+        self._writer.add("DELETE FROM calls WHERE scope = ?", (scope,))
+
     def decline(self, branches: Iterable[tuple[str, str]]) -> None:
         """Take no reused answers in these branches of rows: their nodes could make nothing of them."""
         for row, branch in branches:

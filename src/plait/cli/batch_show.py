@@ -25,11 +25,11 @@ from plait.cli.batch_costs import Spent, cost_usd, prices_of, spent_by_model
 from plait.cli.batch_list import age, ended
 from plait.cli.batch_words import one_line
 from plait.cli.durations import money, rows, size, spell
-from plait.flow.known_limits import Known, known_limits
 from plait.cli.limits import facts
 from plait.cli.values import clean
 from plait.errors import StoreError
 from plait.flow.host_budget import read
+from plait.flow.known_limits import Known, known_limits
 from plait.json_values import dumps
 from plait.prices import Prices
 from plait.settings import Settings

@@ -16,8 +16,10 @@ from plait.cli import batch_commands, exits
 from plait.cli.experiments import look_commands
 from plait.cli.experiments.eval_command import evaluate
 from plait.cli.groups import grouped
+from plait.cli.keys import keys
 from plait.cli.options import App, Context, Json, Limits, Model, bound
 from plait.cli.plan_command import plan
+from plait.cli.serve_command import serve
 from plait.cli.simulate_command import WithProfiles, simulate
 from plait.cli.soak_command import soak
 from plait.errors import InputError
@@ -41,6 +43,7 @@ models = typer.Typer(
     help="Show what --model can name, or fetch the embedded model (pull).", pretty_exceptions_enable=False
 )
 app.add_typer(models, name="models", rich_help_panel=SET_UP)
+app.add_typer(keys, name="keys", rich_help_panel=SET_UP)
 
 
 def _seconds(text: str) -> float:
@@ -104,6 +107,7 @@ app.command("resume", rich_help_panel=RUN)(grouped(batch_commands.resume))
 app.command("plan", rich_help_panel=RUN)(grouped(plan))
 app.command("speedup", rich_help_panel=RUN)(grouped(batch_commands.speedup))
 app.command("soak", rich_help_panel=RUN)(grouped(soak))
+app.command("serve", rich_help_panel=RUN)(grouped(serve))
 app.command("batches", rich_help_panel=BATCHES)(batch_commands.batches)
 app.command("show", rich_help_panel=BATCHES)(batch_commands.show)
 app.command("export", rich_help_panel=BATCHES)(batch_commands.export)

@@ -20,11 +20,11 @@ from rich.table import Table
 from rich.text import Text
 
 from plait.cli.apps import open_app
-from plait.flow.known_limits import Known, Rate, known_limits
 from plait.cli.values import clean
 from plait.errors import InputError, PlaitError
 from plait.flow.forgetting import forget
 from plait.flow.host_budget import read
+from plait.flow.known_limits import Known, Rate, known_limits
 from plait.json_values import dumps
 from plait.settings import Settings
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from plait.errors import StoreError
 
-__all__ = ["VERSION", "check_version", "prepare_batch", "prepare_journal"]
+__all__ = ["VERSION", "check_version", "prepare_batch", "prepare_calls", "prepare_journal"]
 
 Step = Callable[[sqlite3.Connection], None]
 
@@ -68,6 +68,12 @@ def prepare_batch(connection: sqlite3.Connection) -> None:
 def prepare_journal(connection: sqlite3.Connection) -> None:
     """Bring a journal's file (calls) to this version; StoreError when it is of a newer one."""
     _migrate(connection, _JOURNAL)
+
+
+def prepare_calls(connection: sqlite3.Connection) -> None:
+    """Make a journal's table in a file that has a version of its own."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'calls'").fetchone() is None:
+        _first(connection)
 
 
 def check_version(connection: sqlite3.Connection) -> int:

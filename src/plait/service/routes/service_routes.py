@@ -1,0 +1,143 @@
+"""A route of the service: bounds on what it reads, words for what goes wrong, in any application it is mounted in."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Coroutine, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+
+from plait.errors import PlaitError
+from plait.service.json_texts import loads
+from plait.service.problems import answered, problem
+from plait.service.routes.asks import Ask
+from plait.store.service.faults import AlreadyExists, FilterRefused, ThreadBusy, ThreadNotFound
+
+if TYPE_CHECKING:
+    from plait.service.services import Service
+
+
+class Entrance:
+    """The dependency of every route: finds out who asks."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    async def __call__(self, request: Request) -> None:
+        caller = await self.service.authority.authenticate(request)
+        request.state.plait_ask = Ask(self.service, caller)
+
+
+class ServiceRoute(APIRoute):
+    """Reads JSON bodies within the bounds of its service and answers errors as `{"detail": text}`."""
+
+    service: Service | None = None
+    """Set by `router_for`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        service = self.service
+
+        async def bounded(request: Request) -> Response:
+            try:
+                if service is not None and request.method not in {"GET", "HEAD"}:
+                    await _read(request, service)
+                return await handle(request)
+            except RequestValidationError as error:
+                raise problem(422, _explained(error.errors())) from error
+            except ThreadNotFound as error:
+                raise problem(404, str(error) or "Thread not found.") from error
+            except (ThreadBusy, AlreadyExists) as error:
+                raise problem(409, str(error) or "Conflict.") from error
+            except FilterRefused as error:
+                raise problem(422, str(error)) from error
+            except PlaitError as error:
+                raise answered(error) from error
+
+        return bounded
+
+
+def router_for(router: APIRouter, service: Service, *, before: Sequence[Any] = ()) -> APIRouter:
+    """The routes of a module's router, for one service: they ask who calls, after the dependencies `before`."""
+    # A class of its own: however FastAPI includes a router, it keeps the class of its routes.
+    kinds: dict[type[ServiceRoute], type[ServiceRoute]] = {}
+    found = APIRouter()
+    for route in router.routes:
+        copied = copy.copy(route)
+        if isinstance(copied, ServiceRoute):
+            kind = type(copied)
+            copied.__class__ = kinds.setdefault(kind, type(kind.__name__, (kind,), {"service": service}))
+        found.routes.append(copied)
+    asking = APIRouter()
+    asking.include_router(found, dependencies=[*before, Depends(Entrance(service))])
+    return asking
+
+
+async def _read(request: Request, service: Service) -> None:
+    """Read the body and parse it once; what FastAPI asks for later is there."""
+    options = service.options
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > options.max_body_bytes:
+        raise _too_large(options.max_body_bytes)
+    pieces, size = [], 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > options.max_body_bytes:
+            raise _too_large(options.max_body_bytes)
+        pieces.append(piece)
+    body = b"".join(pieces)
+    request._body = body  # noqa: SLF001 - where Starlette keeps a body that was read
+    if not body:
+        return
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise problem(415, f"expected a body of type application/json, found {kind!r}: set the Content-Type header")
+    if _depth(body) > options.max_depth:
+        raise problem(422, f"expected JSON at most {options.max_depth} levels deep, found more")
+    try:
+        request._json = loads(body)  # noqa: SLF001 - likewise
+    except ValueError as error:
+        raise problem(422, f"expected JSON in UTF-8, found a fault: {error}") from error
+
+
+def _too_large(most: int) -> Exception:
+    return problem(413, f"expected a body of at most {most:,} bytes, found more: send less at once")
+
+
+_OPENING, _CLOSING = frozenset(b"[{"), frozenset(b"]}")
+
+
+def _depth(body: bytes) -> int:
+    """How deep the brackets nest, those in texts left out."""
+    if body.count(b"[") + body.count(b"{") < 32:
+        return 0
+    deepest = depth = 0
+    in_text = escaped = False
+    for byte in body:
+        if in_text:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                in_text = False
+        elif byte == 0x22:
+            in_text = True
+        elif byte in _OPENING:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in _CLOSING:
+            depth -= 1
+    return deepest
+
+
+def _explained(errors: Sequence[Any]) -> str:
+    lines = []
+    for error in errors:
+        place = ".".join(str(part) for part in error["loc"] if part != "body") or "body"
+        lines.append(f"{place}: {error['msg']}")
+    return "; ".join(lines)

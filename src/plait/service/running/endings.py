@@ -1,0 +1,144 @@
+"""How a run ends: first in the store, then for whoever waits, last what may follow the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast
+
+from langchain_core.runnables import RunnableConfig
+
+from plait.afterwards import Afterwards
+from plait.batches.rows import usage_of
+from plait.flow.usage import Tokens
+from plait.journal import Journal
+from plait.json_values import to_json
+from plait.prices import Prices
+from plait.service.graphs import Graphs
+from plait.service.json_texts import plain
+from plait.service.listeners import Figures, Listener, costs
+from plait.service.running.courses import Course, Limits
+from plait.service.running.executions import Ended, Execution
+from plait.service.running.requests import Outcome
+from plait.service.webhooks import Webhooks
+from plait.store.savers import Saver
+from plait.store.service import ServiceStore
+from plait.store.service.records import EVERYTHING, Json, RunRecord
+from plait.store.service.runs import RunOutcome
+from plait.store.service.threads import ThreadOutcome
+
+
+class Endings:
+    """Ends the runs of one server, whose name in the store is `server`."""
+
+    def __init__(
+        self,
+        server: str,
+        store: ServiceStore,
+        saver: Saver,
+        graphs: Graphs,
+        *,
+        journal: Journal,
+        prices: Prices,
+        limits: Limits,
+        listener: Listener,
+        afterwards: Afterwards,
+        webhooks: Webhooks,
+    ) -> None:
+        self._server = server
+        self._store = store
+        self._saver = saver
+        self._graphs = graphs
+        self._journal = journal
+        self._prices = prices
+        self._limits = limits
+        self._listener = listener
+        self._afterwards = afterwards
+        self._webhooks = webhooks
+
+    async def end(self, course: Course, execution: Execution, ended: Ended) -> None:
+        """Store how a run ended that had begun."""
+        run, scope = course.run, execution.scope
+        if course.lost:
+            return
+        if ended.parked:
+            await self._store.runs.park(run.run_id, self._server)
+            return
+        usage = cast("Json", to_json(usage_of(scope.usage, self._cost_of)))
+        timings = cast("Json", to_json(scope.timings))
+        course.failure = ended.failure
+        course.run = replace(run, status=ended.status, error=ended.error, usage=usage, timings=timings)
+        course.outcome = Outcome(run.run_id, ended.status, ended.values, ended.error, ended.interrupts, usage, timings)
+        if course.cancel == "rollback":
+            await self._roll_back(course)
+        else:
+            outcome = RunOutcome(ended.status, ended.error, usage, timings, _outcome_of(course, ended))
+            if not await self._store.runs.finish(run.run_id, self._server, outcome):
+                # Somebody else has it: how it ends there is how it ends, and its answers are still needed.
+                course.lost, course.outcome = True, None
+                return
+        self._journal.forget(run.run_id)
+
+    async def unbegun(self, course: Course) -> None:
+        """Store the end of a run that was cancelled before its turn."""
+        run = course.run
+        course.outcome = Outcome(run.run_id, "interrupted")
+        course.run = replace(run, status="interrupted")
+        if course.cancel == "rollback":
+            await self._store.runs.delete(run.run_id, EVERYTHING)
+        else:
+            await self._store.runs.finish(run.run_id, self._server, RunOutcome("interrupted"))
+
+    async def follow_up(self, course: Course, execution: Execution | None) -> None:
+        """What may wait until the answer is out: its webhook, metrics, accounts, the work that nodes put off."""
+        run = course.run
+        values = course.outcome.values if course.outcome else None
+        self._webhooks.tell(run, values=values, started_at=execution.began_at if execution else None)
+        if execution is None:
+            self._listener.on_ended(run, Figures(waited_s=time.time() - course.queued_at))
+            return
+        scope = execution.scope
+        self._listener.on_ended(
+            run,
+            Figures(
+                scope.usage,
+                scope.timings,
+                duration_s=time.monotonic() - execution.began,
+                waited_s=max(0.0, execution.began_at - max(course.queued_at, run.start_after)),
+                costs_usd=costs(scope.usage, self._prices),
+            ),
+        )
+        await self._limits.charge(run.key_id, scope.usage)
+        if run.status != "interrupted":
+            self._afterwards.take(scope)
+
+    async def _roll_back(self, course: Course) -> None:
+        """As if the run had never been: it goes with its checkpoints, and the thread is what it was before."""
+        run = course.run
+        await self._saver.adelete_for_runs([run.run_id])
+        error = {"error": "UserRollback", "message": course.cancel_reason}
+        values: object = None
+        if not course.temporary:
+            async with self._graphs.opened(run.graph_id, owner=run.owner) as graph:
+                thread = cast("RunnableConfig", {"configurable": {"thread_id": run.thread_id}})
+                values = plain((await graph.aget_state(thread)).values)
+        thread_outcome = ThreadOutcome("idle", cast("Json", values or {}), {}, error)
+        await self._store.runs.finish(run.run_id, self._server, RunOutcome("interrupted", thread=thread_outcome))
+        await self._store.runs.delete(run.run_id, EVERYTHING)
+
+    def _cost_of(self, tokens: Mapping[str, Tokens]) -> float | None:
+        return self._prices.cost_usd(tokens)
+
+
+def _outcome_of(course: Course, ended: Ended) -> ThreadOutcome:
+    error = ended.error
+    if ended.status == "interrupted":
+        error = {"error": "UserInterrupt", "message": course.cancel_reason}
+    values = ended.values if isinstance(ended.values, Mapping) or ended.values is None else {"value": ended.values}
+    return ThreadOutcome(ended.thread_status, cast("Json | None", values), ended.thread_interrupts, error)
+
+
+def is_over(run: RunRecord) -> bool:
+    """Whether a run's end is stored."""
+    return run.status not in ("pending", "running")

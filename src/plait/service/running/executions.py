@@ -1,0 +1,309 @@
+"""One run from its first step to its last: what goes into the graph, what comes out of it, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import merge_configs
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
+from langgraph.types import Durability, StateSnapshot
+
+from plait.bounds import bounds_for
+from plait.branches import BranchPaths, NodeWatch
+from plait.errors import PlaitError, QuotaReached, RunFailed, RunTimeout
+from plait.failures import explain
+from plait.flow.scopes import bounded, entered
+from plait.journal import Journal
+from plait.masking import masked, redacted
+from plait.process import is_ours
+from plait.service.callers import Caller
+from plait.service.graphs import Graph, Graphs
+from plait.service.json_texts import plain
+from plait.service.running.beginnings import command_of, config_of, context_of, events_of, scope_of
+from plait.service.running.requests import PLAIT_MODE
+from plait.service.running.translations import Said, Translation
+from plait.settings import Settings
+from plait.store.service.records import Json, RunRecord, RunStatus, ThreadStatus
+
+Publish = Callable[[Sequence[Said]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a run came to, as JSON-ready values."""
+
+    status: RunStatus
+    values: Any = None
+    error: Json | None = None
+    failure: PlaitError | None = None
+    interrupts: tuple[Json, ...] = ()
+    thread_status: ThreadStatus = "idle"
+    thread_interrupts: Json = field(default_factory=dict)
+    parked: bool = False
+    """The server goes down; the run goes on when it, or another one, is there again."""
+
+
+class Execution:
+    """Executes a run that was claimed. `stop` ends it early, `drain` after the step it is in, `park` at once.
+
+    `caller` is who asked for it, where that is known. A `resumed` run was begun before, by a server that
+    ended: it goes on at its last checkpoint, and what its model calls answered after that is replayed.
+    """
+
+    def __init__(
+        self,
+        run: RunRecord,
+        *,
+        graphs: Graphs,
+        settings: Settings,
+        journal: Journal,
+        keys: frozenset[str],
+        caller: Caller | None = None,
+        resumed: bool = False,
+    ) -> None:
+        self.run = run
+        self._resumed = resumed
+        self._graphs = graphs
+        self._settings = settings
+        self._journal = journal
+        self._keys = keys
+        self._caller = caller
+        self._control = RunControl()
+        self._task: asyncio.Task[Any] | None = None
+        self._action: str | None = None
+        self.began = time.monotonic()
+        self.began_at = time.time()
+        self._parked = False
+        self.scope = scope_of(run, settings)
+
+    def stop(self, action: str) -> None:
+        """End it now: no further model call begins, those in flight are closed."""
+        self._action = action
+        self.scope.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def park(self) -> None:
+        """End it now, to go on later."""
+        self._parked = True
+        self.stop("park")
+
+    def drain(self) -> None:
+        """Let it stop after the step that it is in."""
+        self._control.request_drain()
+
+    async def execute(self, publish: Publish, *, timeout_s: float, temporary: bool) -> Ended:
+        """Run to the end. Raises nothing but what cancels it from elsewhere."""
+        self._task = asyncio.current_task()
+        config = config_of(self.run, *((self._caller.user, self._caller.permissions) if self._caller else (None,)))
+        try:
+            if self._action is not None:
+                raise asyncio.CancelledError
+            async with self._graphs.opened(
+                self.run.graph_id, owner=self.run.owner, config=config, temporary=temporary
+            ) as graph:
+                return await self._guarded(graph, config, publish, timeout_s, temporary)
+        except asyncio.CancelledError:
+            if self._action is None:
+                raise
+            self._forget_cancel()
+            return Ended("pending", parked=True) if self._parked else Ended("interrupted")
+        except PlaitError as error:  # the graph could not be opened
+            return await self._failed(error, publish)
+
+    async def _guarded(
+        self, graph: Graph, config: RunnableConfig, publish: Publish, timeout_s: float, temporary: bool
+    ) -> Ended:
+        kwargs = self.run.kwargs
+        modes = cast("list[str]", kwargs.get("stream_mode") or ["values"])
+        translation = Translation(modes, subgraphs=bool(kwargs.get("subgraphs")), output_keys=graph.output_channels)
+        timer = asyncio.timeout(timeout_s)
+        try:
+            await self._open_journal(config)
+            with entered(self.scope), bounded(bounds_for(graph.config, config)):
+                async with timer:
+                    await self._stream(graph, config, translation, publish)
+        except GraphDrained:
+            return Ended("pending", parked=True)
+        except asyncio.CancelledError:
+            if self._action is None:
+                raise
+            self._forget_cancel()
+            if self._parked:
+                return Ended("pending", parked=True)
+            ended = await self._look(graph, translation, "interrupted", temporary=temporary)
+        except Exception as error:  # noqa: BLE001 - whatever a workflow raises is how its run ended
+            self.scope.cancel()
+            failure = self._explained(error, timeout_s if timer.expired() else None)
+            status: RunStatus = "timeout" if isinstance(failure, RunTimeout) else "error"
+            ended = await self._failed(failure, publish, status=status)
+            looked = await self._look(graph, translation, status, temporary=temporary)
+            ended = _with_error(looked, ended)
+        else:
+            ended = await self._look(graph, translation, "success", temporary=temporary)
+        finally:
+            if self.scope.cancelled:
+                self.scope.close_calls()
+        if PLAIT_MODE in modes:
+            await publish([(PLAIT_MODE, self._end(ended, translation))])
+        return ended
+
+    async def _stream(self, graph: Graph, config: RunnableConfig, translation: Translation, publish: Publish) -> None:
+        kwargs = self.run.kwargs
+        context = context_of(graph, kwargs)
+        options: dict[str, Any] = {
+            "context": context,
+            "stream_mode": translation.graph_modes,
+            "interrupt_before": kwargs.get("interrupt_before"),
+            "interrupt_after": kwargs.get("interrupt_after"),
+            "durability": cast("Durability | None", kwargs.get("durability")),
+            "subgraphs": True,
+            "control": self._control,
+        }
+        first = await self._input(graph, config)
+        modes = cast("list[str]", kwargs.get("stream_mode") or [])
+        if "events" in modes:
+            parts = events_of(graph, first, config, options)
+        else:
+            parts = graph.astream(first, config, **options)
+        async with aclosing(cast("Any", parts)):
+            async for part in parts:
+                if isinstance(part, dict):
+                    await publish([("events", part)])
+                    continue
+                namespace, mode, data = part
+                said = list(translation.events(namespace, mode, data))
+                if said:
+                    await publish(said)
+
+    async def _input(self, graph: Graph, config: RunnableConfig) -> Any:
+        """The input, or the command; None where an earlier attempt got as far as a checkpoint, which goes on."""
+        kwargs = self.run.kwargs
+        if self._resumed and graph.checkpointer:
+            state = await graph.aget_state(cast("RunnableConfig", {"configurable": {"thread_id": self.run.thread_id}}))
+            if (state.metadata or {}).get("run_id") == self.run.run_id:
+                return None
+        command = kwargs.get("command")
+        return command_of(cast("Json", command)) if command else kwargs.get("input")
+
+    async def _open_journal(self, config: RunnableConfig) -> None:
+        paths = BranchPaths()
+        if is_ours():
+            self.scope.note_graph = paths.note
+        else:
+            config.update(merge_configs(config, {"callbacks": [NodeWatch(paths)]}))
+        if self._resumed:
+            self._journal.expect_again(self.run.run_id)
+        self.scope.recorder = await self._journal.open_row(self.run.run_id, paths.current)
+
+    async def _look(self, graph: Graph, translation: Translation, status: RunStatus, *, temporary: bool) -> Ended:
+        """How the run left its thread: from what it streamed where that says it, else from its last checkpoint."""
+        values = translation.values
+        if status == "success" and not _stopped(values) and not _may_stop(graph, self.run.kwargs):
+            return Ended(status, plain(values))
+        thread_status: ThreadStatus = "error" if status in ("error", "timeout") else "interrupted"
+        try:
+            state = await graph.aget_state(cast("RunnableConfig", {"configurable": {"thread_id": self.run.thread_id}}))
+        except Exception:  # noqa: BLE001 - what a reducer refused is refused again where its writes are read
+            return Ended(status, None if temporary else plain(values), thread_status=thread_status)
+        if status == "success" and not state.next:
+            thread_status = "idle"
+        interrupts = _interrupts(state.tasks)
+        waiting: tuple[Json, ...] = ()
+        if status == "success":
+            state_values = _without_interrupts(values)
+            waiting = tuple(plain(values["__interrupt__"])) if _stopped(values) else ()
+        else:
+            state_values = state.values
+        return Ended(
+            status,
+            plain(state_values),
+            interrupts=waiting,
+            thread_status=thread_status,
+            thread_interrupts=interrupts,
+        )
+
+    def _explained(self, error: Exception, expired_s: float | None) -> PlaitError:
+        if expired_s is not None:
+            return RunTimeout(
+                f"{self.run.graph_id} did not finish within {expired_s:g} s; model calls begun: "
+                f"{self.scope.usage.calls}"
+            )
+        return explain(error, self._settings)
+
+    async def _failed(self, failure: PlaitError, publish: Publish, *, status: RunStatus = "error") -> Ended:
+        cause = failure.__cause__ if isinstance(failure, RunFailed) else None
+        told = cause or failure
+        text = redacted(masked(str(told)), self._keys)
+        error: dict[str, object] = {"error": type(told).__name__, "message": text}
+        if isinstance(told, QuotaReached):
+            error["resets_at"] = told.resets_at
+        said: list[Said] = [("error", error)]
+        if PLAIT_MODE in cast("list[str]", self.run.kwargs.get("stream_mode") or []):
+            said.insert(0, (PLAIT_MODE, {"type": "error", "branch": "", "label": "", **error}))
+        await publish(said)
+        return Ended(status, error=error, failure=failure, thread_status="error")
+
+    def _end(self, ended: Ended, translation: Translation) -> Json:
+        scope = self.scope
+        return {
+            "type": "end",
+            "branch": "",
+            "label": "",
+            "run_id": self.run.run_id,
+            "workflow": self.run.graph_id,
+            "status": "interrupted" if ended.interrupts and ended.status == "success" else ended.status,
+            "outputs": translation.outputs if ended.status == "success" else None,
+            "usage": scope.usage.copy(),
+            "timings": {node: timing.copy() for node, timing in scope.timings.items()},
+            "duration_s": time.monotonic() - self.began,
+            "interrupts": list(ended.interrupts),
+        }
+
+    def _forget_cancel(self) -> None:
+        # The cancellation was ours and has done its work; what follows must be awaited as usual.
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            task.uncancel()
+
+
+def _stopped(values: Any) -> bool:
+    return isinstance(values, Mapping) and "__interrupt__" in values
+
+
+def _without_interrupts(values: Any) -> Any:
+    return {key: value for key, value in values.items() if key != "__interrupt__"} if _stopped(values) else values
+
+
+def _may_stop(graph: Graph, kwargs: Json) -> bool:
+    named = kwargs.get("interrupt_before") or kwargs.get("interrupt_after")
+    return bool(named or graph.interrupt_before_nodes or graph.interrupt_after_nodes)
+
+
+def _interrupts(tasks: Iterable[Any]) -> dict[str, list[Json]]:
+    found: dict[str, list[Json]] = {}
+    for task in tasks:
+        items = [{"id": item.id, "value": plain(item.value)} for item in task.interrupts]
+        if items:
+            found[str(task.id)] = cast("list[Json]", items)
+        if isinstance(task.state, StateSnapshot):
+            found |= _interrupts(task.state.tasks)
+    return found
+
+
+def _with_error(looked: Ended, failed: Ended) -> Ended:
+    return Ended(
+        failed.status,
+        looked.values,
+        error=failed.error,
+        failure=failed.failure,
+        thread_status="error",
+        thread_interrupts=looked.thread_interrupts,
+    )

@@ -1,0 +1,326 @@
+"""Runs what was asked for: in turn, once, to an end that is stored before anybody hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from plait.afterwards import Afterwards
+from plait.batches.rows import known_keys
+from plait.journal import Journal
+from plait.prices import Prices
+from plait.service.graphs import Graphs
+from plait.service.listeners import Listener
+from plait.service.options import ServiceOptions
+from plait.service.problems import problem, too_many
+from plait.service.running.admissions import records_of, thread_config
+from plait.service.running.courses import Course, Limits
+from plait.service.running.dispatchers import Dispatcher
+from plait.service.running.endings import Endings
+from plait.service.running.executions import Execution
+from plait.service.running.followers import Follower, checked_id
+from plait.service.running.logs import FirstToken, StreamLog
+from plait.service.running.requests import Outcome, Part, RunRequest
+from plait.service.running.topics import Topic
+from plait.service.webhooks import Webhooks
+from plait.settings import Settings
+from plait.store.savers import Saver
+from plait.store.service import ServiceStore
+from plait.store.service.records import EVERYTHING, CancelAction, RunRecord
+
+logger = logging.getLogger("plait.service")
+
+_PARKING_S = 10.0
+
+
+class Runner:
+    """The runs of one server. `server` is its name in the store, `run` claims what waits and never the same twice."""
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        store: ServiceStore,
+        saver: Saver,
+        graphs: Graphs,
+        settings: Settings,
+        options: ServiceOptions,
+        limits: Limits,
+        listener: Listener,
+        prices: Prices,
+        webhooks: Webhooks,
+    ) -> None:
+        self.server = server
+        self._store = store
+        self._graphs = graphs
+        self._settings = settings
+        self._options = options
+        self._limits = limits
+        self._listener = listener
+        self._journal = Journal(store.writer)
+        self._keys = known_keys(settings)
+        self._follower = Follower(store, listener)
+        self._afterwards = Afterwards()
+        self._endings = Endings(
+            server,
+            store,
+            saver,
+            graphs,
+            journal=self._journal,
+            prices=prices,
+            limits=limits,
+            listener=listener,
+            afterwards=self._afterwards,
+            webhooks=webhooks,
+        )
+        self._dispatcher = Dispatcher(self._begin, most=options.max_running, most_of=limits.max_running)
+        self._courses: dict[str, Course] = {}
+        self._draining = False
+        self._admitting = 0
+        self._hurried = asyncio.Event()
+        self.parked = 0
+        """Runs that `drain` left for the next start."""
+
+    # --- for the routes ----------------------------------------------------------------------------------
+
+    async def start(self, request: RunRequest) -> RunRecord:
+        """Put a run in line. Raises HTTPException: 429, 503; ThreadNotFound, ThreadBusy, StoreError."""
+        self._refuse_more()
+        self._admitting += 1
+        try:
+            return await self._admit(request)
+        finally:
+            self._admitting -= 1
+
+    async def _admit(self, request: RunRequest) -> RunRecord:
+        await self._limits.admit(request.caller)
+        run, thread = records_of(request, self.server)
+        admission = await self._store.runs.add(
+            run,
+            access=request.access,
+            thread=thread,
+            strategy=request.strategy,
+            metadata={name: run.metadata[name] for name in ("graph_id", "assistant_id")},
+            config=thread_config(request),
+        )
+        run = admission.run
+        temporary = request.thread_id is None and not request.keep_thread
+        topic = Topic(awaited=request.streamed)
+        self._line_up(Course(run, topic, temporary, request.caller, time.time()))
+        if request.strategy in ("interrupt", "rollback"):
+            reason = f"{request.strategy} by a newer run of the thread (multitask_strategy)"
+            for earlier in admission.inflight:
+                await self.cancel(earlier.run_id, action=request.strategy, reason=reason, wait=True)
+        return run
+
+    def follow(self, run_id: str, *, after: str | None = None) -> AsyncGenerator[list[Part]]:
+        """The run's events from now on, as many at once as there are; of a resumable run those behind the id `after`.
+
+        `-1` stands for all of them. Raises HTTPException (422) at once for an `after` that is no id.
+        """
+        return self._follow(run_id, checked_id(after))
+
+    async def outcome(self, run_id: str) -> Outcome | None:
+        """How the run ends, here or at another server; waits for it. None where it was deleted.
+
+        Raises HTTPException (503) where it is parked because this server ends.
+        """
+        course = self._courses.get(run_id)
+        if course is not None:
+            await course.topic.ended.wait()
+            if course.outcome is not None:
+                return course.outcome
+            if self._draining:
+                raise self._ending()
+        return await self._follower.outcome(run_id)
+
+    def course(self, run_id: str) -> Course | None:
+        """What this server knows of a run that is not over."""
+        return self._courses.get(run_id)
+
+    async def cancel(
+        self, run_id: str, *, action: CancelAction = "interrupt", reason: str = "it was cancelled", wait: bool = False
+    ) -> None:
+        """End a run that is not over, wherever it runs; `wait` until it is."""
+        course = self._courses.get(run_id)
+        if course is None:
+            await self._store.runs.request_cancel([run_id], action)
+            if wait:
+                await self.outcome(run_id)
+            return
+        if course.cancel is None:
+            course.cancel, course.cancel_reason = action, reason
+            if course.execution is not None:
+                course.execution.stop(action)
+            elif self._dispatcher.withdraw(run_id):
+                self._dispatcher.spawn(self._unbegun(course), f"plait cancel {run_id}")
+        if wait:
+            await course.topic.ended.wait()
+
+    async def forget_thread(self, thread_id: str) -> None:
+        """End the runs of a thread that is about to be deleted, and wait for that."""
+        for run in await self._store.runs.list(thread_id, EVERYTHING, limit=1000):
+            if run.status in ("pending", "running"):
+                await self.cancel(run.run_id, reason="its thread is deleted", wait=True)
+
+    @property
+    def queued(self) -> int:
+        """Runs that wait for their turn here."""
+        return self._dispatcher.queued
+
+    @property
+    def running(self) -> int:
+        """Runs that are running here."""
+        return self._dispatcher.running
+
+    # --- for the lifespan --------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self._afterwards.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.drain(self._options.grace_s)
+        await self._afterwards.__aexit__(kind, error, trace)
+        self._journal.close()
+
+    def take_over(self, run: RunRecord, *, temporary: bool) -> None:
+        """Let a run wait here that was begun by a server that ended."""
+        self._line_up(Course(run, Topic(), temporary, queued_at=time.time(), resumed=True))
+
+    async def cancel_here(self, asked: Sequence[RunRecord]) -> None:
+        """End runs of this server that somebody asked another one to end."""
+        for run in asked:
+            course = self._courses.get(run.run_id)
+            if course is not None and course.cancel is None:
+                await self.cancel(run.run_id, action=run.cancel or "interrupt")
+
+    async def check_owned(self) -> None:
+        """Stop what another server has taken over, because this one was silent for too long."""
+        for course in list(self._courses.values()):
+            run = await self._store.runs.get(course.run.run_id, None, EVERYTHING)
+            if run is None or run.server != self.server:
+                course.lost = True
+                if course.execution is not None:
+                    course.execution.stop("interrupt")
+                elif self._dispatcher.withdraw(course.run.run_id):
+                    self._close(course)
+
+    async def drain(self, grace_s: float) -> None:
+        """Begin no more, and let running runs end; those that do not within `grace_s` are parked.
+
+        In the last fifth of that time they stop after the step they are in, at its end at once. Runs that are parked or
+        were waiting are pending in the store and go on where they were, at the next server.
+        """
+        self._draining = True
+        self._dispatcher.stop()
+        await self._dispatcher.ended(0.8 * grace_s, unless=self._hurried)
+        for course in self._courses.values():
+            if course.execution is not None:
+                course.execution.drain()
+        await self._dispatcher.ended(0.2 * grace_s, unless=self._hurried)
+        for course in self._courses.values():
+            if course.execution is not None:
+                course.execution.park()
+        self._hurried.clear()
+        await self._dispatcher.ended(_PARKING_S, unless=self._hurried)
+        for course in list(self._courses.values()):
+            self.parked += 1
+            self._close(course)
+
+    def hurry(self) -> None:
+        """Park what runs without waiting any longer."""
+        self._hurried.set()
+
+    async def _follow(self, run_id: str, after: str | None) -> AsyncGenerator[list[Part]]:
+        course = self._courses.get(run_id)
+        run = course.run if course else await self._store.runs.get(run_id)
+        if run is None:
+            return
+        async with aclosing(self._follower.follow(run, course.topic if course else None, after)) as found:
+            async for parts in found:
+                self._listener.on_sent(run, len(parts))
+                yield parts
+
+    # --- one run -----------------------------------------------------------------------------------------
+
+    def _refuse_more(self) -> None:
+        if self._draining:
+            raise self._ending()
+        # Those that are being admitted at this moment will wait, too, but for those that begin at once.
+        waiting = self.queued + max(0, self._admitting - max(0, self._options.max_running - self.running))
+        if waiting >= self._options.max_queued:
+            raise too_many(f"{self.queued} runs wait already, which is the most: come back in a moment", 5.0)
+
+    def _ending(self) -> Exception:
+        return problem(503, "the server is shutting down: try again in a moment", headers={"Retry-After": "5"})
+
+    def _line_up(self, course: Course) -> None:
+        self._courses[course.run.run_id] = course
+        self._listener.on_queued(course.run)
+        self._dispatcher.line_up(course)
+
+    async def _begin(self, course: Course) -> bool:
+        run = course.run
+        try:
+            claimed = await self._store.runs.claim(run.run_id, self.server)
+            if claimed == "busy":
+                return False
+            if claimed == "claimed":
+                course.run = replace(run, status="running", attempt=run.attempt + 1)
+                await self._execute(course)
+        except Exception:
+            # Whoever waits for it must not wait for ever; the store says what is known of it.
+            logger.exception("run %s could not be kept track of", run.run_id)
+        self._close(course)
+        return True
+
+    async def _execute(self, course: Course) -> None:
+        run = course.run
+        execution = Execution(
+            run,
+            graphs=self._graphs,
+            settings=self._settings,
+            journal=self._journal,
+            keys=self._keys,
+            caller=course.caller,
+            resumed=course.resumed,
+        )
+        course.execution = execution
+        execution.scope.observer = self._listener.on_started(run)
+        if course.cancel is not None:
+            execution.stop(course.cancel)
+        log = await self._log_of(course)
+        publish = FirstToken(log.publish, lambda: self._listener.on_first_token(run, time.time() - course.queued_at))
+        await log.publish([("metadata", {"run_id": run.run_id, "attempt": run.attempt})])
+        ended = await execution.execute(publish, timeout_s=self._options.timeout_s, temporary=course.temporary)
+        await log.close()
+        await self._endings.end(course, execution, ended)
+        self.parked += ended.parked
+        self._close(course)
+        if not (ended.parked or course.lost):
+            self._dispatcher.spawn(self._endings.follow_up(course, execution), f"plait follow-up {run.run_id}")
+
+    async def _log_of(self, course: Course) -> StreamLog:
+        run = course.run
+        if not run.kwargs.get("resumable"):
+            return StreamLog(run.run_id, course.topic, None)
+        last = await self._store.events.last_id(run.run_id) if course.resumed else None
+        return StreamLog(run.run_id, course.topic, self._store.events, last_id=last)
+
+    async def _unbegun(self, course: Course) -> None:
+        await self._endings.unbegun(course)
+        self._close(course)
+        await self._endings.follow_up(course, None)
+
+    def _close(self, course: Course) -> None:
+        self._courses.pop(course.run.run_id, None)
+        course.topic.close()
