@@ -65,6 +65,7 @@ pictures: ## Draw the pictures of README and docs anew, on the embedded model
 		'topics:=["a magical forest","a futuristic city","an underwater civilization"]' words:=60 --model local:smollm2-135m
 	@$(BIN)/python scripts/eval_picture.py docs/pictures/eval.svg
 	@$(BIN)/python scripts/report_pictures.py
+	@$(BIN)/python scripts/service_pictures.py
 	@for name in summarize rag research; do $(BIN)/plait graph $$name --png docs/pictures/$$name.png; done
 
 benchmarks: ## Measure what the documentation claims
