@@ -226,7 +226,6 @@ async def test_options_of_the_model_are_sent_alike(options: Any, way: Any, provi
         {"tool_choice": "required", "tools": [height_of]},
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}], "parallel_tool_calls": False},
     ],
-    ids=str,
 )
 async def test_options_of_one_call_are_sent_alike(options: Any, way: Any, provider: Simulator) -> None:
     def ask(model: ChatOpenAI) -> Awaitable[object]:
@@ -434,7 +433,7 @@ async def test_what_only_the_sdk_knows_goes_its_way(options: Any, way: Any, prov
     assert not (await same(provider, lambda model: way(model, **options))).plain
 
 
-@pytest.mark.parametrize("options", [{"unknown": 1}, {"temperature": float("nan")}, {"user": object()}], ids=str)
+@pytest.mark.parametrize("options", [{"unknown": 1}, {"temperature": float("nan")}, {"user": object()}])
 async def test_what_the_sdk_refuses_is_refused_alike(options: Any, provider: Simulator) -> None:
     ours = await same(provider, lambda model: generate(model, **options))
     assert not ours.requests
@@ -448,7 +447,6 @@ async def test_what_the_sdk_refuses_is_refused_alike(options: Any, provider: Sim
         {"max_retries": 1},
         {"api_key": lambda: "k"},
     ],
-    ids=str,
 )
 async def test_models_that_need_the_sdk_keep_it(options: Any, provider: Simulator) -> None:
     assert not (await same(provider, generate, **options)).plain
