@@ -1,6 +1,6 @@
 """Runs the named benchmarks, or all: `python -m benchmarks [NAME ...]`, the names being those of ALL.
 
-`limits`, `batch` and `eval` have several scenarios; `limits.burst20` names one of them.
+`limits`, `batch`, `eval` and `service` have several scenarios; `limits.burst20` names one of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from benchmarks import (
     row,
     savers,
     search,
+    service,
     simulator,
     startup,
     summarize,
@@ -37,6 +38,7 @@ ALL = {
     "plan": plan.main,
     "eval": experiments.main,
     "report": report.main,
+    "service": service.main,
     "savers": savers.main,
 }
 PARTS = {
@@ -45,6 +47,7 @@ PARTS = {
         ("limits", limits.SCENARIOS),
         ("batch", batch.SCENARIOS),
         ("eval", experiments.SCENARIOS),
+        ("service", service.SCENARIOS),
     )
     for name, scenario in scenarios.items()
 }
