@@ -39,7 +39,7 @@ class Api:
     def client(self, user: str = "") -> httpx.AsyncClient:
         """Sends requests as this user."""
         transport = httpx.ASGITransport(app=self.application, raise_app_exceptions=True)
-        return httpx.AsyncClient(transport=transport, base_url="http://service", headers={"x-user": user})
+        return httpx.AsyncClient(transport=transport, base_url="http://localhost", headers={"x-user": user})
 
     def sdk(self, user: str = "") -> LangGraphClient:
         """The SDK's client, unchanged."""

@@ -74,7 +74,7 @@ class Stand:
 
     def client(self, user: str = "") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(app=self.application)
-        return httpx.AsyncClient(transport=transport, base_url="http://service", headers={"x-user": user})
+        return httpx.AsyncClient(transport=transport, base_url="http://localhost", headers={"x-user": user})
 
     async def kept(self, cron_id: str) -> CronRecord:
         found = await self.service.store.crons.get(cron_id)

@@ -422,7 +422,7 @@ from plait.service.telemetry import exporting
 async def main():
     made = create_app(sys.argv[1])
     async with made.router.lifespan_context(made):
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://service")
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://localhost")
         answer = await client.post("/generate", json={"workflow": "steps", "inputs": {"topic": "x"}})
         answer.raise_for_status()
 

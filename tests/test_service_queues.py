@@ -89,6 +89,20 @@ def test_a_run_waits_for_its_time() -> None:
     assert queue.next_due() is None
 
 
+def test_a_client_that_fills_the_queue_leaves_the_others_their_share() -> None:
+    queue = filled(Waiting(str(n), f"t{n}", "greedy", due_at=1e12) for n in range(10))
+    assert not queue.has_room("greedy", 10)
+    assert queue.has_room("other", 10)
+    for number in range(5):
+        queue.put(waiting(100 + number, client="other"))
+    assert not queue.has_room("other", 10)
+    assert queue.has_room("third", 10)
+    assert not queue.has_room("third", 10, coming=5)
+    for number in range(10):
+        queue.remove(str(number))
+    assert queue.has_room("greedy", 10)
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans()), max_size=30),
     st.sets(st.integers(0, 29)),

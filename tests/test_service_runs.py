@@ -12,10 +12,12 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from fastapi import HTTPException
+from fastapi import FastAPI, HTTPException
+from fastapi.testclient import TestClient
 
 from plait.app import find_app
 from plait.flow.registry import gate_for
+from plait.service import create_router
 from plait.service.callers import Caller
 from plait.service.graphs import assistant_id
 from plait.service.json_texts import loads
@@ -23,6 +25,7 @@ from plait.service.options import ServiceOptions
 from plait.service.running.requests import Part, RunRequest
 from plait.service.running.topics import MOST_AHEAD
 from plait.service.services import Service
+from plait.settings import from_env
 from plait.simulator import Profile, Simulator, running
 from plait.store.service.records import AssistantRecord, RunRecord
 from tests.serving import served, settings_in
@@ -301,3 +304,20 @@ def test_a_workflow_that_calls_its_own_service_holds_no_permit_meanwhile(
         answer = httpx.post(f"{found.url}/generate", json=body, timeout=30)
     assert answer.status_code == 200
     assert provider.counters.accepted == 1
+
+
+def test_a_router_whose_lifespan_did_not_run_says_so(tmp_path: Path) -> None:
+    host = FastAPI()
+    host.include_router(create_router(APP, settings=settings_in(tmp_path)))
+    answer = TestClient(host).post("/assistants/search", json={})
+    assert answer.status_code == 503
+    assert "lifespan" in answer.json()["detail"]
+
+
+def test_a_mounted_service_without_a_model_says_so_instead_of_answering_from_the_embedded_one(tmp_path: Path) -> None:
+    host = FastAPI()
+    host.include_router(create_router(STOCK, settings=from_env({"PLAIT_HOME": str(tmp_path), "HOME": str(tmp_path)})))
+    with TestClient(host) as client:
+        answer = client.post("/generate", json={"workflow": "story", "inputs": {"topic": "x"}})
+    assert answer.status_code == 500
+    assert "PLAIT_MODEL" in answer.json()["detail"]

@@ -75,7 +75,7 @@ async def stand(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Stan
         service = Service(app=APP, settings=settings_in(folder), file=folder / "service.db", options=options)
         async with service:
             transport = httpx.ASGITransport(app=app_of(service))
-            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
                 yield Stand(client, receiver)
 
 

@@ -40,6 +40,7 @@ class Options:
     port: str = "8123"
     store: Path | None = None
     origins: Sequence[str] = ()
+    hosts: Sequence[str] = ()
     webhook_hosts: Sequence[str] = ()
     auth: str | None = None
     insecure: bool = False
@@ -160,6 +161,9 @@ def _service_options(options: Options) -> ServiceOptions:
             changes[f"{flag.removeprefix('--')}_s"] = span(text, flag)
     if options.origins:
         changes["cors_origins"] = (*found.cors_origins, *options.origins)
+    if options.hosts or options.insecure:
+        # What is before an insecure one has names of its own.
+        changes["hosts"] = ("*",) if options.insecure else (*found.hosts, *options.hosts)
     changes["webhook_hosts"] = tuple(_host(text) for text in options.webhook_hosts)
     return replace(found, **changes)
 

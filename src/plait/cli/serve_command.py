@@ -28,6 +28,10 @@ def serve(
         list[str] | None,
         _option("--cors-origin", "ORIGIN", "A page's origin that may call, or *; this machine's may.", WHO),
     ] = None,
+    hosts: Annotated[
+        list[str] | None,
+        _option("--allow-host", "NAME", "May be called by this name, too, where it asks for no keys.", WHO),
+    ] = None,
     webhook_hosts: Annotated[
         list[str] | None,
         _option("--webhook-host", "HOST", "Webhooks may go there, although it is not public.", WHO),
@@ -62,6 +66,7 @@ def serve(
         port=port,
         store=store,
         origins=origins or (),
+        hosts=hosts or (),
         webhook_hosts=webhook_hosts or (),
         auth=auth,
         insecure=insecure,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from plait.app import App, find_app
 from plait.service.auth.authorities import HostAuthority, note_user
+from plait.service.auth.pages import LOCAL, LOCAL_ORIGIN, PagesOfOthers
 from plait.service.callers import Authority
 from plait.service.listeners import Listener
 from plait.service.options import ServiceOptions
@@ -100,11 +102,13 @@ def app_of(service: Service) -> FastAPI:
     """An application with the routes of a service."""
     made = FastAPI(title="plait", summary="LangGraph workflows behind the Agent Server API.")
     made.include_router(router_of(service))
-    if service.options.cors_origins:
+    origins = service.options.cors_origins
+    made.add_middleware(PagesOfOthers, service=service, hosts=service.options.hosts, origins=origins)
+    if origins:
         made.add_middleware(
             CORSMiddleware,
-            allow_origins=[origin for origin in service.options.cors_origins if origin != LOCAL_ORIGINS],
-            allow_origin_regex=_LOCAL if LOCAL_ORIGINS in service.options.cors_origins else None,
+            allow_origins=[origin for origin in origins if origin != LOCAL_ORIGINS],
+            allow_origin_regex=LOCAL_ORIGIN if LOCAL_ORIGINS in origins else None,
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=_EXPOSED,
@@ -113,10 +117,8 @@ def app_of(service: Service) -> FastAPI:
     return made
 
 
-LOCAL_ORIGINS = "local"
+LOCAL_ORIGINS = LOCAL
 """Among `cors_origins`: pages that this machine serves, on any port."""
-
-_LOCAL = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 
 def _noted(owner: Any) -> Any:
@@ -140,7 +142,8 @@ def _service(
     settings = settings or from_env(section=found.section, fallback=found.env)
     return Service(
         app=found,
-        settings=settings,
+        # The embedded model answers where it is named: nobody is to take its words for those of a real one.
+        settings=replace(settings, embedded=False),
         file=store or settings.home / FILE_NAME,
         options=options or ServiceOptions(),
         authority=authority,

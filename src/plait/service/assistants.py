@@ -67,6 +67,17 @@ def check_graph(asked: Ask, graph_id: str) -> None:
         raise problem(404, f"Graph {graph_id[:100]!r} not found. Expected one of: {sorted(asked.service.graphs.names)}")
 
 
+def check_steps(asked: Ask, config: Mapping[str, object]) -> None:
+    """Raises HTTPException (422) where a config, of a run or an assistant, asks for more steps than the service lets.
+
+    To be asked of what an assistant and a run come to: either may hold it.
+    """
+    limit, most = config.get("recursion_limit"), asked.service.options.max_recursion
+    if limit is None or (isinstance(limit, int) and not isinstance(limit, bool) and 1 <= limit <= most):
+        return
+    raise problem(422, f"config.recursion_limit: expected a whole number from 1 to {most}, found {str(limit)[:60]}")
+
+
 def settled(
     config: Mapping[str, object] | None, context: Mapping[str, object] | None
 ) -> tuple[dict[str, object], dict[str, object]]:

@@ -36,6 +36,11 @@ class Caller:
 class Authority(Protocol):
     """Who may do what. Implementations: open (loopback), API keys, the host's own user, a `langgraph_sdk.Auth`."""
 
+    @property
+    def reads_bodies(self) -> bool:
+        """Whether `authenticate` needs more of a request than its line and headers."""
+        ...
+
     async def authenticate(self, connection: HTTPConnection) -> Caller:
         """Who sent this. Raises Unauthenticated."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -68,7 +68,13 @@ class EventStream(Response):
         self.init_headers({**_HEADERS, **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        except BaseException as unsent:
+            await asyncio.shield(asyncio.ensure_future(self._left()))
+            if isinstance(unsent, OSError):
+                return
+            raise
         # Of their own accord: a wait for the next event that also minds the client costs more than the event.
         sender = asyncio.create_task(self._send(send))
         gone = asyncio.create_task(_until_gone(receive))
@@ -92,6 +98,9 @@ class EventStream(Response):
         except OSError:  # how a server that speaks ASGI 2.4 says that the client is gone
             await self._left()
             raise
+        finally:
+            if isinstance(self._chunks, AsyncGenerator):
+                await self._chunks.aclose()
 
     async def _beat(self, send: Send) -> None:
         while True:

@@ -28,6 +28,8 @@ class ServiceOptions:
     """How long the stream of a resumable run can be read again after its end."""
     cors_origins: tuple[str, ...] = ("local",)
     """Origins whose pages may call the service from a browser; none: no CORS headers."""
+    hosts: tuple[str, ...] = ("local",)
+    """Names that requests may call the service by where it asks nobody who they are; `*`: any."""
     webhook_hosts: tuple[str, ...] = ()
     """Hosts that webhooks may go to although they are not public: `hooks.internal`, `127.0.0.1:9000`."""
     log_content: bool = False

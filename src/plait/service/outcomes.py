@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from plait.errors import PlaitError
 from plait.service.problems import answered, problem
 from plait.service.running.requests import Outcome
 
 
-def succeeded(outcome: Outcome | None, cause: PlaitError | None) -> Outcome:
+def succeeded(outcome: Outcome | None, cause: PlaitError | None, clean: Callable[[str], str] = str) -> Outcome:
     """The outcome of a run that succeeded; `cause` is what made it fail, where that is known.
 
     Raises HTTPException for one that did not.
@@ -19,7 +21,7 @@ def succeeded(outcome: Outcome | None, cause: PlaitError | None) -> Outcome:
     if outcome.status == "success":
         return outcome
     if cause is not None:
-        raise answered(cause)
+        raise answered(cause, clean)
     if outcome.status == "timeout":
         raise problem(504, "the run took longer than a run may take")
     if outcome.status == "interrupted":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fastapi import HTTPException
 from pydantic import BaseModel, Field
@@ -77,9 +77,9 @@ _STATUSES: tuple[tuple[type[PlaitError], int], ...] = (
 )
 
 
-def answered(error: PlaitError) -> HTTPException:
-    """The answer that tells of one of plait's own errors."""
+def answered(error: PlaitError, clean: Callable[[str], str] = str) -> HTTPException:
+    """The answer that tells of one of plait's own errors; `clean` takes out of its text what no client may see."""
     if isinstance(error, QuotaReached):
         return too_many(str(error), error.resets_at - time.time())
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
-    return problem(status, str(error))
+    return problem(status, clean(str(error)))

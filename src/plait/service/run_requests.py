@@ -7,14 +7,14 @@ from typing import Literal
 from uuid import UUID
 
 from plait.errors import InputError
-from plait.service.assistants import resolve, settled
+from plait.service.assistants import check_steps, resolve, settled
 from plait.service.bodies.runs import RunCreate, RunCreateStateless
 from plait.service.problems import problem
 from plait.service.routes.asks import Ask
 from plait.service.running.requests import RunRequest
 from plait.service.snapshots import iso
 from plait.service.webhook_targets import target_of
-from plait.store.service.records import RunRecord
+from plait.store.service.records import Access, RunRecord
 
 
 async def requested(
@@ -28,14 +28,10 @@ async def requested(
         check_webhook(body.webhook, asked.service.options.webhook_hosts)
     kwargs = _kwargs(asked, body)
     config, context = settled(body.config.model_dump(exclude_unset=True) if body.config else None, body.context)
-    kwargs["config"] = {**assistant.config, **config, "configurable": _merged(assistant.config, config)}
+    kwargs["config"] = merged = {**assistant.config, **config, "configurable": _merged(assistant.config, config)}
     kwargs["context"] = {**assistant.context, **context}
     kwargs["context_given"] = bool(body.context)
-    limit = config.get("recursion_limit")
-    if isinstance(limit, int) and limit > asked.service.options.max_recursion:
-        raise problem(
-            422, f"config.recursion_limit: expected at most {asked.service.options.max_recursion}, found {limit}"
-        )
+    check_steps(asked, merged)
     kwargs["temporary"] = thread_id is None and body.on_completion != "keep"
     value: dict[str, object] = {
         "thread_id": thread_id,
@@ -54,7 +50,7 @@ async def requested(
         thread_id=str(thread_id) if thread_id else None,
         kwargs=kwargs,
         metadata=metadata if isinstance(metadata, dict) else {},
-        thread_metadata=metadata if isinstance(metadata, dict) and metadata != (body.metadata or {}) else {},
+        thread_metadata=metadata if isinstance(metadata, dict) and _is_for_thread(metadata, body, access) else {},
         strategy=body.multitask_strategy or "enqueue",
         create_thread=body.if_not_exists == "create",
         keep_thread=body.on_completion == "keep",
@@ -63,6 +59,11 @@ async def requested(
         streamed=way == "stream",
         cancel_on_disconnect=body.on_disconnect == "cancel",
     )
+
+
+def _is_for_thread(metadata: Mapping[str, object], body: RunCreateStateless, access: Access) -> bool:
+    """Whether an Auth handler has put something into it, or looks for what a client has put there itself."""
+    return bool(access.filters) or metadata != (body.metadata or {})
 
 
 def check_webhook(url: str, hosts: Sequence[str]) -> None:

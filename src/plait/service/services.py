@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
 from plait.app import App
+from plait.batches.rows import known_keys
 from plait.flow.clock import SystemClock
 from plait.flow.holders import placed
 from plait.flow.registry import gate_for
+from plait.masking import masked, redacted
 from plait.prices import load_prices
 from plait.service.auth.authorities import authority_for
 from plait.service.auth.quotas import KeyLimits
@@ -65,6 +67,7 @@ class Service:
     ) -> None:
         self.app = app
         self.settings = settings
+        self._keys = known_keys(settings)
         self.options = options
         self._file = file
         self._authority = authority
@@ -78,9 +81,13 @@ class Service:
         # A router may be included in several applications, or its lifespan entered by more than one of them.
         self._users += 1
         if self._users == 1:
-            async with AsyncExitStack() as stack:
-                await self._open(stack)
-                self._stack = stack.pop_all()
+            try:
+                async with AsyncExitStack() as stack:
+                    await self._open(stack)
+                    self._stack = stack.pop_all()
+            except BaseException:
+                self._users = 0
+                raise
         return self
 
     async def __aexit__(
@@ -90,11 +97,20 @@ class Service:
         if self._users == 0:
             await self._stack.aclose()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this is inside the block."""
+        return self._users > 0
+
+    def clean(self, text: str) -> str:
+        """The text of an error without keys and passwords, which what failed may have repeated."""
+        return redacted(masked(text), self._keys)
+
     async def _open(self, stack: AsyncExitStack) -> None:
         self.store = await stack.enter_async_context(
             ServiceStore(self._file, also=(prepare_checkpoints, prepare_items, prepare_calls))
         )
-        self.saver = Saver(self.store.writer, self.store.read)
+        self.saver = Saver(self.store.writer, self.store.read, clean=self.clean)
         self.items = Items(self.store.writer, self.store.read)
         self.graphs = Graphs(self.app, self.saver, self.items)
         self.metrics.watch(gate_for(self.settings))
@@ -122,16 +138,11 @@ class Service:
             prices=prices,
             webhooks=webhooks,
         )
-        await stack.enter_async_context(self.runner)
-        crons = await stack.enter_async_context(CronClock(self, clock))
+        crons = CronClock(self, clock)
         keeper = Keeper(self.runner, self.store, self.saver, self.options, crons=crons, webhooks=webhooks)
-        await keeper.begin()
+        # It beats until the last run has ended: others would take them over while they run.
         stack.push_async_callback(keeper.leave)
-        keeping = asyncio.create_task(keeper.keep(), name="plait service keeper")
-        stack.push_async_callback(_ended, keeping)
-
-
-async def _ended(found: asyncio.Task[None]) -> None:
-    found.cancel()
-    with suppress(asyncio.CancelledError):
-        await found
+        await stack.enter_async_context(self.runner)
+        await stack.enter_async_context(crons)
+        stack.callback(keeper.rest)
+        await keeper.begin()

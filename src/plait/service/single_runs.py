@@ -12,7 +12,7 @@ from fastapi import HTTPException, Request
 
 from plait.errors import PlaitError
 from plait.inputs import check_context
-from plait.service.assistants import resolve
+from plait.service.assistants import check_steps, resolve
 from plait.service.clients import ClientGone, unless_gone
 from plait.service.graphs import Graph
 from plait.service.json_texts import loads, plain
@@ -94,9 +94,11 @@ async def begin(asked: Ask, asking: Asking, read_inputs: ReadInputs) -> SingleRu
         names = graph.output_channels
         output_names = names if isinstance(names, str) else tuple(names)
         speakers = ending_nodes(graph) if asking.streamed else frozenset[str]()
+    config = {**assistant.config, **asking.config}
+    check_steps(asked, config)
     kwargs: dict[str, object] = {
         "input": dict(inputs),
-        "config": {**assistant.config, **asking.config},
+        "config": config,
         "context": {**assistant.context, **context},
         # An assistant's own context may hold what is for other readers.
         "context_given": bool(context) and not assistant.context,

@@ -11,6 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot, StateUpdate
 
 from plait.errors import PlaitError
+from plait.service.assistants import check_graph
 from plait.service.graphs import Graph
 from plait.service.json_texts import plain
 from plait.service.problems import problem
@@ -125,6 +126,7 @@ async def _graph(asked: Ask, thread: ThreadRecord) -> AsyncIterator[Graph | None
     if not isinstance(graph_id, str):
         yield None
         return
+    check_graph(asked, graph_id)
     config: RunnableConfig = {"configurable": {"thread_id": thread.thread_id}}
     async with asked.service.graphs.opened(graph_id, owner=thread.owner, config=config) as graph:
         yield graph

@@ -24,7 +24,6 @@ from langgraph.checkpoint.base import (
     get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.types import ERROR
 
 from plait.errors import StoreError
 from plait.store.checkpoints import StrictSerializer, schema_types
@@ -41,6 +40,7 @@ from plait.store.saver_rows import (
     pack_writes,
     prepare_checkpoints,
 )
+from plait.store.saver_writes import Clean, finished
 from plait.store.service.readers import Readers
 from plait.store.writers import Writer
 
@@ -62,10 +62,9 @@ class Saver(BaseCheckpointSaver[str]):
     A cancelled call does not undo what it wrote. All raise StoreError when the file cannot be used.
     """
 
-    def __init__(self, writer: Writer, read: Read, *, serde: SerializerProtocol | None = None) -> None:
+    def __init__(self, writer: Writer, read: Read, *, serde: SerializerProtocol | None = None, clean: Clean = str):
         super().__init__(serde=serde or StrictSerializer())
-        self._writer = writer
-        self._read = read
+        self._writer, self._read, self._clean = writer, read, clean
         self._allowed: frozenset[object] = frozenset()
         self._clones: dict[frozenset[object], Saver] = {}
 
@@ -176,7 +175,7 @@ class Saver(BaseCheckpointSaver[str]):
         packed = pack_writes(
             [
                 (WRITES_IDX_MAP.get(channel, index), channel, self.serde.dumps_typed(value))
-                for index, (channel, value) in enumerate(_finished(writes))
+                for index, (channel, value) in enumerate(finished(writes, self._clean))
             ]
         )
         await self._writer.added(INSERT_WRITES, (*place, task_id, task_path, fitting(packed)))
@@ -192,6 +191,15 @@ class Saver(BaseCheckpointSaver[str]):
         """
         ids, loads = [str(run_id) for run_id in run_ids], self.serde.loads_typed
         await self._remove(lambda connection: delete_runs(connection, ids, loads))
+
+    async def last_write(self, thread_id: str) -> int:
+        """What `undo_writes` takes, to forget what is written on the thread from now on."""
+        sql = "SELECT coalesce(max(id), 0) FROM checkpoint_writes WHERE thread_id = ?"
+        return int(await self._read(lambda connection: connection.execute(sql, (str(thread_id),)).fetchone()[0]))
+
+    async def undo_writes(self, thread_id: str, last: int) -> None:
+        """Delete a thread's writes behind this one: those of a run that is rolled back, at checkpoints of others."""
+        await self._writer.added("DELETE FROM checkpoint_writes WHERE thread_id = ? AND id > ?", (thread_id, last))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints, values and writes of a thread to another."""
@@ -289,12 +297,3 @@ class Saver(BaseCheckpointSaver[str]):
 
 class _Refused(ValueError):
     """A checkpoint that must be read to delete others is refused by the serializer."""
-
-
-def _finished(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
-    """Without what a node wrote before it was cancelled: LangGraph would go on as if that had been all of it.
-
-    A node's state is written before its edges are chosen, so that a run would end there.
-    """
-    cancelled = [write for write in writes if write[0] == ERROR and isinstance(write[1], asyncio.CancelledError)]
-    return cancelled or writes

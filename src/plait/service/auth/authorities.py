@@ -27,6 +27,8 @@ def address_of(connection: HTTPConnection) -> str:
 class OpenAuthority:
     """Asks nobody who they are: everybody sees everything. For loopback, and behind something that checks."""
 
+    reads_bodies = False
+
     async def authenticate(self, connection: HTTPConnection) -> Caller:
         return Caller(address=address_of(connection))
 
@@ -43,6 +45,9 @@ class HostAuthority:
     """The host's own users, as its dependency names them: a text, or a mapping or an object with one of `identity`,
     `id` and `sub`. Each sees what is theirs. None, "" and `is_authenticated: False` are nobody: 401.
     """
+
+    # FastAPI reads a body before it asks the host's dependency.
+    reads_bodies = True
 
     async def authenticate(self, connection: HTTPConnection) -> Caller:
         """The user that `note_user` kept. Raises a 401 where there is none, a 500 where the host's object has no id."""

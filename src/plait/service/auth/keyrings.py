@@ -36,6 +36,8 @@ class KeyAuthority:
     Each sees what belongs to the key's owner. A key is read from the store at most every two seconds.
     """
 
+    reads_bodies = False
+
     def __init__(self, keys: KeyStore, clock: Clock) -> None:
         self._keys = keys
         self._clock = clock

@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 _PARAMETERS = (
     "request", "body", "path", "method", "path_params", "query_params", "headers", "authorization",
 )  # fmt: skip
+_READERS = frozenset({"request", "body"})
 _OPERATORS = ("$eq", "$contains")
 
 
@@ -65,6 +66,11 @@ class HandlerAuthority:
         # The SDK keeps the names of these for servers to read: see the comment in its Auth.__init__.
         self._global = auth._global_handlers  # noqa: SLF001
         self._specific = auth._handlers  # noqa: SLF001
+
+    @property
+    def reads_bodies(self) -> bool:
+        """Whether the app's function may read them."""
+        return not _READERS.isdisjoint(self._wanted)
 
     async def authenticate(self, connection: HTTPConnection) -> Caller:
         """Whoever the app's function says. Raises what status it asks for, a 401 for nobody, a 500 where it fails.

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from plait.service.bodies.fields import (
+    Few,
     IfExists,
     JsonObject,
     Limit,
@@ -102,7 +103,9 @@ class AssistantSearch(AssistantCount):
     offset: Offset = 0
     sort_by: AssistantOrder | None = Field(default=None, description="`created_at` where there is none.")
     sort_order: SortOrder | None = Field(default=None, description="`desc` where there is none.")
-    select: list[AssistantField] | None = Field(default=None, description="The fields to answer; all where none.")
+    select: Annotated[list[AssistantField], Few] | None = Field(
+        default=None, description="The fields to answer; all where none."
+    )
 
 
 class VersionSearch(Request):

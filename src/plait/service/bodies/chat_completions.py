@@ -100,7 +100,7 @@ class ChatCompletionBody(BaseModel):
     model_config = ConfigDict(extra="allow", json_schema_extra=_document)
 
     model: Annotated[str, Field(min_length=1, max_length=200, description="The workflow's name.")]
-    messages: Annotated[list[dict[str, JsonValue]], Field(min_length=1)]
+    messages: Annotated[list[dict[str, JsonValue]], Field(min_length=1, max_length=10_000)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     inputs: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from plait.service.bodies.fields import JsonObject, Limit, Offset, Request, SortOrder, Text, Uuid
+from plait.service.bodies.fields import Few, JsonObject, Limit, Offset, Request, SortOrder, Text, Uuid
 from plait.service.bodies.runs import Nodes, RunConfig, RunCreate, RunCreateStateless, StreamModeName
 
 CronField = Literal[
@@ -119,7 +119,9 @@ class CronPatch(Request):
     webhook: Text | None = Field(default=None, description="An http(s) URL that gets each run when it is over.")
     interrupt_before: Nodes | None = Field(default=None, description="Nodes to stop before.")
     interrupt_after: Nodes | None = Field(default=None, description="Nodes to stop after.")
-    stream_mode: StreamModeName | list[StreamModeName] | None = Field(default=None, description="What to stream.")
+    stream_mode: StreamModeName | Annotated[list[StreamModeName], Few] | None = Field(
+        default=None, description="What to stream."
+    )
     stream_subgraphs: bool | None = Field(default=None, description="Also what subgraphs stream.")
     stream_resumable: bool | None = Field(default=None, description="Keep the events, for Last-Event-ID.")
     durability: Literal["sync", "async", "exit"] | None = Field(default=None, description="When checkpoints are kept.")
@@ -145,7 +147,9 @@ class CronSearch(CronCount):
     offset: Offset = 0
     sort_by: CronOrderName | None = Field(default=None, description="`created_at` where there is none.")
     sort_order: SortOrder | None = Field(default=None, description="`desc` where there is none.")
-    select: list[CronField] | None = Field(default=None, description="The fields to answer; all where none.")
+    select: Annotated[list[CronField], Few] | None = Field(
+        default=None, description="The fields to answer; all where none."
+    )
 
 
 class Cron(BaseModel):

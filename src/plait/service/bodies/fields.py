@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 JsonObject = dict[str, object]
@@ -43,6 +43,19 @@ def _keepable(text: str) -> str:
 
 Uuid = Annotated[str, AfterValidator(_uuid), Field(json_schema_extra={"format": "uuid"})]
 Text = Annotated[str, AfterValidator(_keepable)]
+
+
+def _short(value: object) -> object:
+    if isinstance(value, dict) and len(value) > _MOST:
+        raise ValueError(f"expected at most {_MOST} entries, found {len(value)}")
+    return value
+
+
+_MOST = 1000
+Few = Field(max_length=_MOST)
+"""Of a list: a longer one is refused at its length, before each of its items is told of."""
+Short = BeforeValidator(_short)
+"""The same of an object with values of one type."""
 Limit = Annotated[int, Field(ge=1, le=1000, description="How many at most.")]
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET, description="How many to leave out first.")]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from plait.service.bodies.fields import JsonObject, Limit, Offset, Request, Text
+from plait.service.bodies.fields import Few, JsonObject, Limit, Offset, Request, Text
 
 Label = Annotated[str, Field(pattern=r"^[^.\x00]+$", max_length=1000)]
 Namespace = Annotated[list[Label], Field(min_length=1, max_length=50)]
@@ -43,7 +43,7 @@ class ItemPut(Request):
     namespace: Namespace = Field(description="The path it is kept under; labels without dots.")
     key: Key
     value: JsonObject = Field(description="What to keep.")
-    index: Annotated[Literal[False] | list[Text] | None, BeforeValidator(_no_number)] = Field(
+    index: Annotated[Literal[False] | Annotated[list[Text], Few] | None, BeforeValidator(_no_number)] = Field(
         default=None, description="Which fields a search by meaning reads, or false for none of them."
     )
     ttl: float | None = Field(default=None, ge=0, le=1e9, description="For how many minutes to keep it.")

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from plait.service.bodies.fields import JsonObject, Request, Text, Uuid
+from plait.service.bodies.fields import Few, JsonObject, Request, Text, Uuid
 from plait.service.bodies.threads import StateCommand
 
 StreamModeName = Literal[
     "values", "messages", "messages-tuple", "updates", "events", "tasks", "checkpoints", "debug", "custom", "plait"
 ]
-Nodes = Literal["*"] | list[str]
+Nodes = Literal["*"] | Annotated[list[str], Few]
 
 _EXAMPLE: JsonDict = {
     "assistant_id": "story",
@@ -38,7 +38,7 @@ class RunConfig(Request):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    tags: list[str] | None = Field(default=None, description="To find it by in traces.")
+    tags: Annotated[list[str], Few] | None = Field(default=None, description="To find it by in traces.")
     recursion_limit: int | None = Field(default=None, ge=1, description="Steps it may take.")
     max_concurrency: int | None = Field(default=None, ge=1, description="Model calls it may have in flight.")
     configurable: JsonObject | None = Field(
@@ -69,14 +69,16 @@ class RunCreateStateless(Request):
     config: RunConfig | None = Field(default=None, description="LangChain's config.")
     context: JsonObject | None = Field(default=None, description="The workflow's context, such as `model`.")
     metadata: JsonObject | None = Field(default=None, description="Anything to find the run by.")
-    stream_mode: StreamModeName | list[StreamModeName] | None = Field(
+    stream_mode: StreamModeName | Annotated[list[StreamModeName], Few] | None = Field(
         default=None, description="What to stream; `plait` is one of ours: typed events by branch."
     )
     stream_subgraphs: bool | None = Field(default=None, description="Also what subgraphs stream.")
     stream_resumable: bool | None = Field(default=None, description="Keep the events, for Last-Event-ID.")
     interrupt_before: Nodes | None = Field(default=None, description="Nodes to stop before.")
     interrupt_after: Nodes | None = Field(default=None, description="Nodes to stop after.")
-    feedback_keys: list[str] | None = Field(default=None, description="Accepted; there is no feedback here.")
+    feedback_keys: Annotated[list[str], Few] | None = Field(
+        default=None, description="Accepted; there is no feedback here."
+    )
     webhook: Text | None = Field(default=None, description="An http(s) URL that gets the run when it is over.")
     on_disconnect: Literal["cancel", "continue"] | None = Field(
         default=None, description="What happens when the client goes away; `continue` if none."

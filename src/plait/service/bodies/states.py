@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from plait.service.bodies.fields import JsonObject, Limit, Request, Text
+from plait.service.bodies.fields import JsonObject, Limit, Request, Short, Text
 
 _CHECKPOINT: JsonDict = {
     "thread_id": "01a1ff08-7dd6-719c-9af0-ccf94552497f",
@@ -20,7 +22,9 @@ class CheckpointPlace(Request):
     thread_id: Text | None = Field(default=None, description="Its thread; what counts is the one in the path.")
     checkpoint_ns: Text | None = Field(default=None, description="Of a subgraph: `node` or `node:task`.")
     checkpoint_id: Text | None = Field(default=None, description="The checkpoint; the latest where there is none.")
-    checkpoint_map: dict[str, str] | None = Field(default=None, description="By namespace, checkpoints of parents.")
+    checkpoint_map: Annotated[dict[str, str], Short] | None = Field(
+        default=None, description="By namespace, checkpoints of parents."
+    )
 
 
 class HistoryPlace(CheckpointPlace):

@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from plait.service.bodies.fields import (
+    Few,
     IfExists,
     JsonObject,
     Limit,
     Offset,
     Request,
+    Short,
     SortOrder,
     Text,
     Uuid,
@@ -75,7 +77,7 @@ class SuperstepUpdate(Request):
 class Superstep(Request):
     """What the nodes of one step write."""
 
-    updates: list[SuperstepUpdate] = Field(description="One for each node.")
+    updates: Annotated[list[SuperstepUpdate], Few] = Field(description="One for each node.")
 
 
 class ThreadCreate(Request):
@@ -125,8 +127,10 @@ class ThreadSearch(ThreadCount):
     offset: Offset = 0
     sort_by: ThreadOrder | None = Field(default=None, description="`updated_at` where there is none.")
     sort_order: SortOrder | None = Field(default=None, description="`desc` where there is none.")
-    select: list[ThreadField] | None = Field(default=None, description="The fields to answer; all where none.")
-    extract: Annotated[dict[str, str], Field(max_length=10)] | None = Field(
+    select: Annotated[list[ThreadField], Few] | None = Field(
+        default=None, description="The fields to answer; all where none."
+    )
+    extract: Annotated[dict[str, str], Short, Field(max_length=10)] | None = Field(
         default=None,
         description='Parts to answer under `extracted`, by name: `{"last": "values.messages[-1].content"}`.',
     )

@@ -26,8 +26,8 @@ class Ask:
         return await self.service.authority.authorize(self.caller, resource, action, {} if value is None else value)
 
 
-def _ask(request: Request) -> Ask:
-    # Put there by the dependency of the router that this route was included in.
+async def _ask(request: Request) -> Ask:
+    # Asynchronous, or every request would take a thread for it. Put there by the dependency of the router that this route was included in.
     found: Ask = request.state.plait_ask
     return found
 

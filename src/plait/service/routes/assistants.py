@@ -73,6 +73,7 @@ async def create_assistant(asked: Asked, body: AssistantCreate) -> Response:
     """Give a workflow a configuration of its own."""
     known.check_graph(asked, body.graph_id)
     config, context = settled(body.config, body.context)
+    known.check_steps(asked, config)
     new_id = body.assistant_id or str(uuid4())
     value: dict[str, object] = {
         "assistant_id": UUID(new_id),
@@ -117,6 +118,7 @@ async def patch_assistant(asked: Asked, assistant_id: AssistantId, body: Assista
     """Change an assistant: a new version of it becomes the current one."""
     if body.graph_id is not None:
         known.check_graph(asked, body.graph_id)
+    known.check_steps(asked, body.config or {})
     found_id = identified(asked, assistant_id)
     sent = {key: value for key, value in body.model_dump().items() if value is not None}
     value: dict[str, object] = {"assistant_id": UUID(found_id), "metadata": {}, **sent}

@@ -88,7 +88,7 @@ async def create_chat_completion(asked: Asked, request: Request, body: ChatCompl
     created = int(time.time())
     if body.stream:
         return EventStream(_chunks(asked, single, body, created), left=lambda: leave(asked, single))
-    outcome = succeeded(await wait(asked, request, single.run_id), single.failure)
+    outcome = succeeded(await wait(asked, request, single.run_id), single.failure, asked.service.clean)
     answer = text_of(single.outputs(outcome.values), single.inputs)
     message = {"role": "assistant", "content": answer, "refusal": None}
     completion = {
@@ -154,7 +154,7 @@ async def _chunks(asked: Ask, single: SingleRun, body: ChatCompletionBody, creat
                     end |= said
         # Only now its end is stored, and what made it fail is known.
         if end.get("status") != "success":
-            yield _event(_problem(_unfinished(single, end)))
+            yield _event(_problem(_unfinished(asked, single, end)))
             return
         if rest := speech.rest(text_of(end.get("outputs"), single.inputs)):
             yield chunk.of({"content": rest})
@@ -163,12 +163,12 @@ async def _chunks(asked: Ask, single: SingleRun, body: ChatCompletionBody, creat
             yield chunk.usage(_usage(end.get("usage")))
         yield b"data: [DONE]\n\n"
     except PlaitError as error:
-        yield _event(_problem(answered(error)))
+        yield _event(_problem(answered(error, asked.service.clean)))
 
 
-def _unfinished(single: SingleRun, end: Mapping[str, object]) -> HTTPException:
+def _unfinished(asked: Ask, single: SingleRun, end: Mapping[str, object]) -> HTTPException:
     if single.failure is not None:
-        return answered(single.failure)
+        return answered(single.failure, asked.service.clean)
     if end.get("interrupts"):
         return problem(409, "the workflow asks something before it goes on, which a chat completion cannot answer")
     if "error" in end:

@@ -48,7 +48,8 @@ _ORDERS: Mapping[str, CronOrder] = {
 @router.post("/threads/{thread_id}/runs/crons", response_model=Cron, responses=documented(*_BODY))
 async def create_thread_cron(asked: Asked, thread_id: ThreadId, body: ThreadCronCreate) -> Response:
     """Begin a run on a thread at the times of a schedule."""
-    if body.if_not_exists != "create":
+    # A thread that is another one's is none to make, either.
+    if body.if_not_exists != "create" or await asked.service.store.threads.get(str(thread_id)) is not None:
         access = await asked.access("threads", "read", {"thread_id": thread_id})
         await found_thread(asked, str(thread_id), access)
     return await _created(asked, body, str(thread_id))

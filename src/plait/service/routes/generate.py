@@ -74,7 +74,7 @@ async def generate(asked: Asked, request: Request, body: GenerateBody) -> Respon
         outcome = await wait(asked, request, single.run_id, timeout_s=body.timeout_s)
         if outcome is not None and outcome.interrupts:
             return _interrupted(outcome, body)
-        return _generated(single, succeeded(outcome, single.failure), time.monotonic() - began)
+        return _generated(single, succeeded(outcome, single.failure, asked.service.clean), time.monotonic() - began)
     except HTTPException as error:
         return _failed(error, single.run_id)
 

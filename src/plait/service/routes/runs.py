@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
+from pydantic import Field
 
 from plait.service.bodies.fields import ThreadId
 from plait.service.bodies.runs import FoundRun, RunBody, RunCreate, RunCreateStateless, RunsCancel
@@ -25,6 +27,7 @@ from plait.store.service.records import Access, RunRecord, RunStatus
 router = APIRouter(tags=["runs"], route_class=ServiceRoute)
 
 RunId = Annotated[UUID, Path(description="The run's UUID.")]
+_BATCH = Field(min_length=1, max_length=1000)
 _STREAM = 'event: metadata\ndata: {"run_id":"...","attempt":1}\n\nevent: values\ndata: {"topic":"cats"}\n\n'
 _STREAMED: Responses = {
     200: {
@@ -54,10 +57,8 @@ async def create_stateless_run(asked: Asked, body: RunCreateStateless) -> Respon
 
 
 @router.post("/runs/batch", response_model=list[RunBody], responses=documented(*_BODY))
-async def create_batch(asked: Asked, body: list[RunCreateStateless]) -> Response:
+async def create_batch(asked: Asked, body: Annotated[list[RunCreateStateless], _BATCH]) -> Response:
     """Begin several stateless runs, in the background; all are checked before the first is begun."""
-    if not 1 <= len(body) <= 1000:
-        raise problem(422, f"expected 1 to 1000 runs, found {len(body)}")
     requests = [await requested(asked, one, thread_id=None, way="background") for one in body]
     return answer([run_json(await _started(asked, request)) for request in requests])
 
@@ -176,6 +177,10 @@ async def join_stream(
 ) -> Response:
     """Stream what a run does from now on, or, if it is resumable, what it did behind an event."""
     run = await _found(asked, thread_id, run_id)
+    if cancel_on_disconnect:
+        access = await asked.access("threads", "update", {"thread_id": thread_id, "run_id": run_id})
+        if await asked.service.store.runs.get(run.run_id, run.thread_id, access) is None:
+            raise _no_run()
     return _streamed(
         asked, run, _place(run), cancel=cancel_on_disconnect, modes=_modes(stream_mode), after=last_event_id
     )
@@ -278,11 +283,12 @@ def _streamed(
     )
 
 
-async def _frames(parts: AsyncIterator[list[Part]], modes: frozenset[str] | None) -> AsyncIterator[bytes]:
-    async for some in parts:
-        found = b"".join(_frame(part) for part in some if modes is None or _mode(part.event) in modes)
-        if found:
-            yield found
+async def _frames(parts: AsyncGenerator[list[Part]], modes: frozenset[str] | None) -> AsyncGenerator[bytes]:
+    async with aclosing(parts):
+        async for some in parts:
+            found = b"".join(_frame(part) for part in some if modes is None or _mode(part.event) in modes)
+            if found:
+                yield found
 
 
 def _frame(part: Part) -> bytes:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Coroutine, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from plait.errors import PlaitError
+from plait.service.clients import ClientGone
 from plait.service.json_texts import loads
 from plait.service.problems import answered, problem
 from plait.service.routes.asks import Ask
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from plait.service.services import Service
 
 
+_GONE = 499
+"""Nobody reads it; in logs it says that the client left, as nginx has it."""
+
+
 class Entrance:
     """The dependency of every route: finds out who asks."""
 
@@ -28,6 +33,9 @@ class Entrance:
         self.service = service
 
     async def __call__(self, request: Request) -> None:
+        found = getattr(request.state, "plait_ask", None)
+        if found is not None and found.service is self.service:
+            return
         caller = await self.service.authority.authenticate(request)
         request.state.plait_ask = Ask(self.service, caller)
 
@@ -43,8 +51,17 @@ class ServiceRoute(APIRoute):
         service = self.service
 
         async def bounded(request: Request) -> Response:
+            if service is not None and not service.is_open:
+                raise problem(
+                    503,
+                    "the service was not started: its router has a lifespan, which an application runs that includes "
+                    "it (include_router, not mount) and is itself started (with TestClient: in a with block)",
+                )
             try:
                 if service is not None and request.method not in {"GET", "HEAD"}:
+                    if not service.authority.reads_bodies:
+                        # Before the body: nobody unknown makes the service keep and parse one.
+                        await Entrance(service)(request)
                     await _read(request, service)
                 return await handle(request)
             except RequestValidationError as error:
@@ -56,7 +73,9 @@ class ServiceRoute(APIRoute):
             except FilterRefused as error:
                 raise problem(422, str(error)) from error
             except PlaitError as error:
-                raise answered(error) from error
+                raise answered(error, service.clean if service is not None else str) from error
+            except ClientGone:
+                return Response(status_code=_GONE)
 
         return bounded
 
@@ -93,11 +112,11 @@ async def _read(request: Request, service: Service) -> None:
     request._body = body  # noqa: SLF001 - where Starlette keeps a body that was read
     if not body:
         return
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    # None is none of JSON: browsers let a page of another origin send such a body without asking.
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise problem(415, f"expected a body of type application/json, found {kind!r}: set the Content-Type header")
-    if _depth(body) > options.max_depth:
-        raise problem(422, f"expected JSON at most {options.max_depth} levels deep, found more")
+    _check_shape(body, options.max_depth)
     try:
         request._json = loads(body)  # noqa: SLF001 - likewise
     except ValueError as error:
@@ -108,31 +127,26 @@ def _too_large(most: int) -> Exception:
     return problem(413, f"expected a body of at most {most:,} bytes, found more: send less at once")
 
 
-_OPENING, _CLOSING = frozenset(b"[{"), frozenset(b"]}")
+# A text, or what there is of one: without the end it would be looked for again from every quote in it.
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
+_OPENING = frozenset(b"[{")
+_MOST_CONTAINERS = 250_000
+"""Objects and lists in one body. An empty one of two bytes takes 60 in memory, and 10 MB of them take seconds."""
 
 
-def _depth(body: bytes) -> int:
-    """How deep the brackets nest, those in texts left out."""
-    if body.count(b"[") + body.count(b"{") < 32:
-        return 0
-    deepest = depth = 0
-    in_text = escaped = False
-    for byte in body:
-        if in_text:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                in_text = False
-        elif byte == 0x22:
-            in_text = True
-        elif byte in _OPENING:
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in _CLOSING:
-            depth -= 1
-    return deepest
+def _check_shape(body: bytes, max_depth: int) -> None:
+    """Raises HTTPException (422) for brackets, those in texts left out, that nest too deep or are too many."""
+    if body.count(b"[") + body.count(b"{") <= max_depth:
+        return
+    brackets = _TEXT.sub(b"", body).translate(None, _OTHERS)
+    if len(brackets) > 2 * _MOST_CONTAINERS:
+        raise problem(422, f"expected JSON of at most {_MOST_CONTAINERS:,} objects and lists, found more: send less")
+    depth = 0
+    for byte in brackets:
+        depth += 1 if byte in _OPENING else -1
+        if depth > max_depth:
+            raise problem(422, f"expected JSON at most {max_depth} levels deep, found more")
 
 
 def _explained(errors: Sequence[Any]) -> str:

@@ -170,7 +170,7 @@ async def copy_thread(asked: Asked, thread_id: ThreadId) -> Response:
     await asked.access("threads", "create", value)
     # First the checkpoints: a thread that is there is complete.
     await asked.service.saver.acopy_thread(str(thread_id), new_id)
-    made = await asked.service.store.threads.copy(str(thread_id), new_id, reading)
+    made = await asked.service.store.threads.copy(str(thread_id), new_id, reading, owner=asked.caller.identity)
     if made is None:
         await asked.service.saver.adelete_thread(new_id)
         raise not_found(str(thread_id))

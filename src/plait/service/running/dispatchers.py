@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections import Counter
@@ -33,6 +34,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
+        self._context = contextvars.copy_context()
 
     @property
     def queued(self) -> int:
@@ -43,6 +45,11 @@ class Dispatcher:
     def running(self) -> int:
         """Runs that have begun."""
         return self._running.total()
+
+    def has_room(self, client: str, most: int, *, coming: int) -> bool:
+        """Whether a client may have another run wait, where `most` may and `coming` are about to be lined up."""
+        # Those that begin at once do not wait.
+        return self._queue.has_room(client, most, coming=max(0, coming - max(0, self._most - self.running)))
 
     def line_up(self, course: Course, *, not_before: float = 0.0) -> None:
         """Let a run wait for its turn."""
@@ -85,16 +92,21 @@ class Dispatcher:
         if not self._tasks:
             return
         sooner = asyncio.create_task(unless.wait())
-        every = asyncio.create_task(asyncio.wait(self._tasks))
+        every = asyncio.create_task(self._all_ended())
         await asyncio.wait({sooner, every}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
         sooner.cancel()
         every.cancel()
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Do something besides; what it raises is logged."""
-        found = asyncio.get_running_loop().create_task(work, name=name)
+        # In the context that this began in: not in that of whoever asks, nor of the run before it.
+        found = asyncio.get_running_loop().create_task(work, name=name, context=self._context.copy())
         self._tasks.add(found)
         found.add_done_callback(self._forget)
+
+    async def _all_ended(self) -> None:
+        while self._tasks:  # those that end spawn what follows them
+            await asyncio.wait(self._tasks)
 
     def _may(self, waiting: Waiting) -> bool:
         key_id = self._courses[waiting.run_id].run.key_id

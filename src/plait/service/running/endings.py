@@ -16,11 +16,11 @@ from plait.journal import Journal
 from plait.json_values import to_json
 from plait.prices import Prices
 from plait.service.graphs import Graphs
-from plait.service.json_texts import plain
 from plait.service.listeners import Figures, Listener, costs
 from plait.service.running.courses import Course, Limits
 from plait.service.running.executions import Ended, Execution
 from plait.service.running.requests import Outcome
+from plait.service.states import outcome_of
 from plait.service.webhooks import Webhooks
 from plait.store.savers import Saver
 from plait.store.service import ServiceStore
@@ -73,11 +73,14 @@ class Endings:
         if course.cancel == "rollback":
             await self._roll_back(course)
         else:
-            outcome = RunOutcome(ended.status, ended.error, usage, timings, _outcome_of(course, ended))
+            left = _outcome_of(course, ended) if ended.begun else None
+            outcome = RunOutcome(ended.status, ended.error, usage, timings, left)
             if not await self._store.runs.finish(run.run_id, self._server, outcome):
-                # Somebody else has it: how it ends there is how it ends, and its answers are still needed.
-                course.lost, course.outcome = True, None
-                return
+                course.outcome = None
+                if await self._store.runs.get(run.run_id) is not None:
+                    # Somebody else has it: how it ends there is how it ends, and its answers are still needed.
+                    course.lost = True
+                    return
         self._journal.forget(run.run_id)
 
     async def unbegun(self, course: Course) -> None:
@@ -85,10 +88,24 @@ class Endings:
         run = course.run
         course.outcome = Outcome(run.run_id, "interrupted")
         course.run = replace(run, status="interrupted")
-        if course.cancel == "rollback":
+        if course.cancel == "rollback" and course.resumed:
+            await self._roll_back(course)
+        elif course.cancel == "rollback":
             await self._store.runs.delete(run.run_id, EVERYTHING)
         else:
             await self._store.runs.finish(run.run_id, self._server, RunOutcome("interrupted"))
+        if course.resumed:
+            self._journal.forget(run.run_id)
+
+    async def lose_track(self, course: Course) -> None:
+        """Store that a run failed whose end could not be told."""
+        run = course.run
+        error: Json = {"error": "InternalError", "message": "the service could not keep track of the run: see its log"}
+        course.run = replace(run, status="error", error=error)
+        course.outcome = Outcome(run.run_id, "error", None, error)
+        outcome = RunOutcome("error", error, thread=ThreadOutcome("error", error=error))
+        await self._store.runs.finish(run.run_id, self._server, outcome)
+        self._journal.forget(run.run_id)
 
     async def follow_up(self, course: Course, execution: Execution | None) -> None:
         """What may wait until the answer is out: its webhook, metrics, accounts, the work that nodes put off."""
@@ -109,21 +126,23 @@ class Endings:
                 costs_usd=costs(scope.usage, self._prices),
             ),
         )
-        await self._limits.charge(run.key_id, scope.usage)
         if run.status != "interrupted":
             self._afterwards.take(scope)
+        await self._limits.charge(run.key_id, scope.usage)
 
     async def _roll_back(self, course: Course) -> None:
         """As if the run had never been: it goes with its checkpoints, and the thread is what it was before."""
         run = course.run
         await self._saver.adelete_for_runs([run.run_id])
+        if course.execution is not None and course.execution.last_write is not None:
+            await self._saver.undo_writes(run.thread_id, course.execution.last_write)
         error = {"error": "UserRollback", "message": course.cancel_reason}
-        values: object = None
+        thread_outcome = ThreadOutcome("idle", {}, {}, error)
         if not course.temporary:
             async with self._graphs.opened(run.graph_id, owner=run.owner) as graph:
                 thread = cast("RunnableConfig", {"configurable": {"thread_id": run.thread_id}})
-                values = plain((await graph.aget_state(thread)).values)
-        thread_outcome = ThreadOutcome("idle", cast("Json", values or {}), {}, error)
+                found = outcome_of(await graph.aget_state(thread))
+            thread_outcome = replace(found, values=found.values or {}, error=error)
         await self._store.runs.finish(run.run_id, self._server, RunOutcome("interrupted", thread=thread_outcome))
         await self._store.runs.delete(run.run_id, EVERYTHING)
 

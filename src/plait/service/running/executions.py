@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -30,7 +31,10 @@ from plait.service.running.beginnings import command_of, config_of, context_of, 
 from plait.service.running.requests import PLAIT_MODE
 from plait.service.running.translations import Said, Translation
 from plait.settings import Settings
+from plait.store.savers import Saver
 from plait.store.service.records import Json, RunRecord, RunStatus, ThreadStatus
+
+logger = logging.getLogger("plait.service")
 
 Publish = Callable[[Sequence[Said]], Awaitable[None]]
 
@@ -48,6 +52,8 @@ class Ended:
     thread_interrupts: Json = field(default_factory=dict)
     parked: bool = False
     """The server goes down; the run goes on when it, or another one, is there again."""
+    begun: bool = True
+    """Whether its graph was; else the thread is what it was."""
 
 
 class Execution:
@@ -82,6 +88,8 @@ class Execution:
         self.began_at = time.time()
         self._parked = False
         self.scope = scope_of(run, settings)
+        self.last_write: int | None = None
+        """On its thread, before it went on at a checkpoint of another run; None where it does not."""
 
     def stop(self, action: str) -> None:
         """End it now: no further model call begins, those in flight are closed."""
@@ -91,47 +99,62 @@ class Execution:
             self._task.cancel()
 
     def park(self) -> None:
-        """End it now, to go on later."""
-        self._parked = True
-        self.stop("park")
+        """End it now, to go on later; one that was stopped before does not."""
+        self._parked = self._parked or self._action is None
+        self.stop(self._action or "park")
 
     def drain(self) -> None:
         """Let it stop after the step that it is in."""
         self._control.request_drain()
 
     async def execute(self, publish: Publish, *, timeout_s: float, temporary: bool) -> Ended:
-        """Run to the end. Raises nothing but what cancels it from elsewhere."""
+        """Run to the end. Raises nothing but what cancels it from elsewhere, and what `publish` raises."""
         self._task = asyncio.current_task()
-        config = config_of(self.run, *((self._caller.user, self._caller.permissions) if self._caller else (None,)))
+        ended: Ended | None = None
         try:
             if self._action is not None:
                 raise asyncio.CancelledError
+            config = config_of(self.run, *((self._caller.user, self._caller.permissions) if self._caller else (None,)))
             async with self._graphs.opened(
                 self.run.graph_id, owner=self.run.owner, config=config, temporary=temporary
             ) as graph:
-                return await self._guarded(graph, config, publish, timeout_s, temporary)
-        except asyncio.CancelledError:
+                ended = await self._guarded(graph, config, publish, timeout_s, temporary)
+        except asyncio.CancelledError as error:
             if self._action is None:
-                raise
+                if self._task is not None and self._task.cancelling():
+                    raise
+                return await self._failed(self._explained(error, None), publish)  # the workflow's own doing
             self._forget_cancel()
-            return Ended("pending", parked=True) if self._parked else Ended("interrupted")
-        except PlaitError as error:  # the graph could not be opened
-            return await self._failed(error, publish)
+            return Ended("pending", parked=True) if self._parked else Ended("interrupted", begun=False)
+        except Exception as error:
+            if ended is None:  # the graph could not be opened, or its state not be told
+                return await self._failed(self._explained(error, None), publish)
+            logger.exception("run %s: its workflow failed as it was closed", self.run.run_id)
+        finally:
+            self._task = None
+        return ended
 
     async def _guarded(
         self, graph: Graph, config: RunnableConfig, publish: Publish, timeout_s: float, temporary: bool
     ) -> Ended:
         kwargs = self.run.kwargs
         modes = cast("list[str]", kwargs.get("stream_mode") or ["values"])
-        translation = Translation(modes, subgraphs=bool(kwargs.get("subgraphs")), output_keys=graph.output_channels)
+        subgraphs = bool(kwargs.get("subgraphs"))
+        translation = Translation(modes, subgraphs=subgraphs, output_keys=graph.output_channels, clean=self._clean)
         timer = asyncio.timeout(timeout_s)
         try:
             await self._open_journal(config)
             with entered(self.scope), bounded(bounds_for(graph.config, config)):
-                async with timer:
-                    await self._stream(graph, config, translation, publish)
+                try:
+                    async with timer:
+                        await self._stream(graph, config, translation, publish)
+                finally:
+                    # It is over: a cancellation that comes now would only lose how it ended.
+                    self._task = None
         except GraphDrained:
-            return Ended("pending", parked=True)
+            if self._action is None or self._parked:
+                return Ended("pending", parked=True)
+            ended = await self._look(graph, translation, "interrupted", temporary=temporary)
         except asyncio.CancelledError:
             if self._action is None:
                 raise
@@ -163,7 +186,7 @@ class Execution:
             "stream_mode": translation.graph_modes,
             "interrupt_before": kwargs.get("interrupt_before"),
             "interrupt_after": kwargs.get("interrupt_after"),
-            "durability": cast("Durability | None", kwargs.get("durability")),
+            "durability": _durability(kwargs),
             "subgraphs": True,
             "control": self._control,
         }
@@ -189,8 +212,13 @@ class Execution:
         if self._resumed and graph.checkpointer:
             state = await graph.aget_state(cast("RunnableConfig", {"configurable": {"thread_id": self.run.thread_id}}))
             if (state.metadata or {}).get("run_id") == self.run.run_id:
+                # Not once more from the checkpoint that it was to begin with.
+                for place in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
+                    config.get("configurable", {}).pop(place, None)
                 return None
         command = kwargs.get("command")
+        if (command or kwargs.get("input") is None) and isinstance(graph.checkpointer, Saver) and not self._resumed:
+            self.last_write = await graph.checkpointer.last_write(self.run.thread_id)
         return command_of(cast("Json", command)) if command else kwargs.get("input")
 
     async def _open_journal(self, config: RunnableConfig) -> None:
@@ -230,18 +258,23 @@ class Execution:
             thread_interrupts=interrupts,
         )
 
-    def _explained(self, error: Exception, expired_s: float | None) -> PlaitError:
+    def _explained(self, error: BaseException, expired_s: float | None) -> PlaitError:
         if expired_s is not None:
             return RunTimeout(
                 f"{self.run.graph_id} did not finish within {expired_s:g} s; model calls begun: "
                 f"{self.scope.usage.calls}"
             )
-        return explain(error, self._settings)
+        try:
+            return explain(error, self._settings)
+        except Exception:  # noqa: BLE001 - a workflow's exception may fail at its own text
+            failed = RunFailed(type(error).__name__)
+            failed.__cause__ = error
+            return failed
 
     async def _failed(self, failure: PlaitError, publish: Publish, *, status: RunStatus = "error") -> Ended:
         cause = failure.__cause__ if isinstance(failure, RunFailed) else None
         told = cause or failure
-        text = redacted(masked(str(told)), self._keys)
+        text = self._clean(_words(told))
         error: dict[str, object] = {"error": type(told).__name__, "message": text}
         if isinstance(told, QuotaReached):
             error["resets_at"] = told.resets_at
@@ -250,6 +283,9 @@ class Execution:
             said.insert(0, (PLAIT_MODE, {"type": "error", "branch": "", "label": "", **error}))
         await publish(said)
         return Ended(status, error=error, failure=failure, thread_status="error")
+
+    def _clean(self, text: str) -> str:
+        return redacted(masked(text), self._keys)
 
     def _end(self, ended: Ended, translation: Translation) -> Json:
         scope = self.scope
@@ -274,6 +310,20 @@ class Execution:
             task.uncancel()
 
 
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - likewise
+        return "its message cannot be read"
+
+
+def _durability(kwargs: Json) -> Durability | None:
+    # Nobody asks for the steps of a stateless run, unless it streams them.
+    if kwargs.get("temporary") and not {"checkpoints", "debug"} & set(cast("list[str]", kwargs.get("stream_mode"))):
+        return "exit"
+    return cast("Durability | None", kwargs.get("durability"))
+
+
 def _stopped(values: Any) -> bool:
     return isinstance(values, Mapping) and "__interrupt__" in values
 
@@ -284,7 +334,8 @@ def _without_interrupts(values: Any) -> Any:
 
 def _may_stop(graph: Graph, kwargs: Json) -> bool:
     named = kwargs.get("interrupt_before") or kwargs.get("interrupt_after")
-    return bool(named or graph.interrupt_before_nodes or graph.interrupt_after_nodes)
+    graphs = (graph, *(cast("Graph", inner) for _, inner in graph.get_subgraphs(recurse=True)))
+    return bool(named) or any(one.interrupt_before_nodes or one.interrupt_after_nodes for one in graphs)
 
 
 def _interrupts(tasks: Iterable[Any]) -> dict[str, list[Json]]:

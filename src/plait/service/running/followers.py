@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+
+from fastapi import HTTPException
 
 from plait.service.listeners import Listener
 from plait.service.problems import problem
@@ -25,6 +28,8 @@ class Follower:
     def __init__(self, store: ServiceStore, listener: Listener) -> None:
         self._store = store
         self._listener = listener
+        self.closing = False
+        """Whether this server ends: what other servers run is waited for no longer."""
 
     async def follow(self, run: RunRecord, topic: Topic | None, after: str | None) -> AsyncGenerator[list[Part]]:
         """The events behind `after` (an event's id, or `-1` for all; None: from now on), until the run is over.
@@ -50,14 +55,15 @@ class Follower:
                     last = parts[-1].id
                     yield parts
                 try:
-                    async for parts in _unread(reading):
-                        fresh = [part for part in parts if _is_behind(part.id, last)]
-                        if fresh:
-                            last = fresh[-1].id
-                            yield fresh
+                    async for parts in _fresh(reading, last):
+                        last = parts[-1].id
+                        yield parts
                 except Lagged:
                     continue  # what was dropped stands in the store
-                return
+                break
+        if topic.moved:
+            async for parts in self._stored_until_over(run, last):
+                yield parts
 
     async def outcome(self, run_id: str) -> Outcome | None:
         """How a run ended that another server has, or that is over; None where it was deleted."""
@@ -67,6 +73,8 @@ class Follower:
                 return None
             if found.status in _OVER:
                 break
+            if self.closing:
+                raise problem(503, "the server is shutting down: try again in a moment", headers={"Retry-After": "5"})
             await asyncio.sleep(_LOOK_AGAIN_S)
         thread = await self._store.threads.get(found.thread_id, EVERYTHING)
         values = dict(thread.values) if thread and thread.values is not None else None
@@ -75,7 +83,8 @@ class Follower:
 
     async def _live(self, run: RunRecord, topic: Topic | None) -> AsyncIterator[list[Part]]:
         if topic is None:
-            await self.outcome(run.run_id)
+            with suppress(HTTPException):
+                await self.outcome(run.run_id)
             return
         with topic.follow() as reading:
             try:
@@ -88,6 +97,9 @@ class Follower:
                     b'client read them: join its stream again, or ask for a resumable one"}'
                 )
                 yield [Part("error", text)]
+                return
+        if topic.moved:
+            await self.outcome(run.run_id)
 
     async def _stored(self, run: RunRecord, last: str) -> AsyncIterator[list[Part]]:
         while True:
@@ -106,7 +118,7 @@ class Follower:
             async for parts in self._stored(run, last):
                 last = parts[-1].id
                 yield parts
-            if found is None or found.status in _OVER:
+            if found is None or found.status in _OVER or self.closing:
                 return
             await asyncio.sleep(_LOOK_AGAIN_S)
 
@@ -114,6 +126,14 @@ class Follower:
 async def _unread(reading: Reading) -> AsyncIterator[list[Part]]:
     while parts := await reading.next():
         yield parts
+
+
+async def _fresh(reading: Reading, last: str) -> AsyncIterator[list[Part]]:
+    async for parts in _unread(reading):
+        fresh = [part for part in parts if _is_behind(part.id, last)]
+        if fresh:
+            last = fresh[-1].id
+            yield fresh
 
 
 def _is_behind(event_id: str, last: str) -> bool:

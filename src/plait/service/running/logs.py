@@ -22,13 +22,18 @@ _ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 class StreamLog:
     """Publishes a run's events. Those of a resumable one are kept: whoever saw one can go on behind it.
 
-    `last_id` is that of the last event that an earlier attempt left. `close` returns when all is out.
+    `last_id` is that of the last event that an earlier attempt left. `close` returns when all is out. What `server`
+    publishes of a run that another one has taken over goes nowhere.
     """
 
-    def __init__(self, run_id: str, topic: Topic, events: Events | None, *, last_id: str | None = None) -> None:
+    def __init__(
+        self, run_id: str, topic: Topic, events: Events | None, *, server: str = "", last_id: str | None = None
+    ) -> None:
         self._run_id = run_id
         self._topic = topic
         self._events = events
+        self._server = server
+        self._lost = False
         millis, _, number = (last_id or "0-0").partition("-")
         self._millis, self._number = int(millis), int(number)
         self._unwritten: list[Part] = []
@@ -39,6 +44,8 @@ class StreamLog:
         if self._events is None:
             if self._topic.is_read:  # nobody needs to be told of a run that is only waited for
                 self._topic.publish([Part(name, dumps(data)) for name, data in said])
+            return
+        if self._lost:
             return
         self._unwritten += [Part(name, dumps(data), self._next_id()) for name, data in said]
         if self._writing is None or self._writing.done():
@@ -56,9 +63,11 @@ class StreamLog:
     async def _write(self, events: Events) -> None:
         while self._unwritten:
             parts, self._unwritten = self._unwritten, []
-            await events.append(
-                self._run_id, [EventRecord(self._run_id, part.id, part.event, part.data) for part in parts]
-            )
+            records = [EventRecord(self._run_id, part.id, part.event, part.data) for part in parts]
+            if not await events.append(self._run_id, records, server=self._server):
+                self._lost = True
+                self._unwritten.clear()
+                return
             self._topic.publish(parts)
 
     def _next_id(self) -> str:

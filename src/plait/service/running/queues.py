@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,16 +33,30 @@ class FairQueue:
         self._later: list[tuple[float, int, Waiting]] = []
         self._gone: set[str] = set()
         self._waiting: dict[str, Waiting] = {}
+        self._of: Counter[str] = Counter()
+        """Waiting runs by client."""
         self._taken = 0
         self._count = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def has_room(self, client: str, most: int, *, coming: int = 0) -> bool:
+        """Whether a client may have another run wait, where `most` may, and so many are about to.
+
+        A client that has filled the queue leaves the others an equal share of it: it may grow to twice as much.
+        """
+        count = len(self) + coming
+        if count < most:
+            return True
+        clients = len(self._of) + (client not in self._of)
+        return count < 2 * most and self._of[client] < most / clients
+
     def put(self, waiting: Waiting) -> None:
         """Let a run wait."""
         self._gone.discard(waiting.run_id)
         self._waiting[waiting.run_id] = waiting
+        self._of[waiting.client] += 1
         if waiting.due_at:
             self._count += 1
             heapq.heappush(self._later, (waiting.due_at, self._count, waiting))
@@ -51,9 +65,9 @@ class FairQueue:
 
     def remove(self, run_id: str) -> bool:
         """Whether it was waiting; it is not any more."""
-        waiting = self._waiting.pop(run_id, None)
-        if waiting is None:
+        if run_id not in self._waiting:
             return False
+        self._leave(run_id)
         self._gone.add(run_id)
         return True
 
@@ -82,7 +96,7 @@ class FairQueue:
                     self._gone.discard(found.run_id)
                     self.free(found.thread_id)
                     continue
-                del self._waiting[found.run_id]
+                self._leave(found.run_id)
                 return found
         self._taken -= 1
         return None
@@ -98,6 +112,12 @@ class FairQueue:
             self._ready[0 if following.interactive else 1].put(following)
             return
         self._held.pop(thread_id, None)
+
+    def _leave(self, run_id: str) -> None:
+        client = self._waiting.pop(run_id).client
+        self._of[client] -= 1
+        if not self._of[client]:
+            del self._of[client]
 
     def _line_up(self, waiting: Waiting) -> None:
         held = self._held.get(waiting.thread_id)

@@ -37,6 +37,10 @@ from plait.store.service.records import EVERYTHING, CancelAction, RunRecord
 logger = logging.getLogger("plait.service")
 
 _PARKING_S = 10.0
+_PARKED = Part(
+    "error",
+    b'{"error":"ServerStopped","message":"the server ends; the run goes on when it, or another one, is there again"}',
+)
 
 
 class Runner:
@@ -82,6 +86,9 @@ class Runner:
         self._dispatcher = Dispatcher(self._begin, most=options.max_running, most_of=limits.max_running)
         self._courses: dict[str, Course] = {}
         self._draining = False
+        self._stepping = False
+        self._parking = False
+        self._drained = False
         self._admitting = 0
         self._hurried = asyncio.Event()
         self.parked = 0
@@ -91,7 +98,7 @@ class Runner:
 
     async def start(self, request: RunRequest) -> RunRecord:
         """Put a run in line. Raises HTTPException: 429, 503; ThreadNotFound, ThreadBusy, StoreError."""
-        self._refuse_more()
+        self._refuse_more(request.caller.client)
         self._admitting += 1
         try:
             return await self._admit(request)
@@ -101,23 +108,37 @@ class Runner:
     async def _admit(self, request: RunRequest) -> RunRecord:
         await self._limits.admit(request.caller)
         run, thread = records_of(request, self.server)
-        admission = await self._store.runs.add(
-            run,
-            access=request.access,
-            thread=thread,
-            strategy=request.strategy,
-            metadata={name: run.metadata[name] for name in ("graph_id", "assistant_id")},
-            config=thread_config(request),
-        )
+        try:
+            admission = await self._store.runs.add(
+                run,
+                access=request.access,
+                thread=thread,
+                strategy=request.strategy,
+                metadata={name: run.metadata[name] for name in ("graph_id", "assistant_id")},
+                config=thread_config(request),
+            )
+        except asyncio.CancelledError:
+            # It is stored all the same, and nobody would begin it.
+            self._dispatcher.spawn(self._take_back(run), f"plait take back {run.run_id}")
+            raise
+        if self._drained:
+            await self._take_back(run)
+            raise self._ending()
         run = admission.run
         temporary = request.thread_id is None and not request.keep_thread
         topic = Topic(awaited=request.streamed)
         self._line_up(Course(run, topic, temporary, request.caller, time.time()))
         if request.strategy in ("interrupt", "rollback"):
             reason = f"{request.strategy} by a newer run of the thread (multitask_strategy)"
+            # The running one last: none of those behind it is to begin when it ends.
+            for earlier in reversed(admission.inflight):
+                await self.cancel(earlier.run_id, action=request.strategy, reason=reason)
             for earlier in admission.inflight:
                 await self.cancel(earlier.run_id, action=request.strategy, reason=reason, wait=True)
         return run
+
+    async def _take_back(self, run: RunRecord) -> None:
+        await self._store.runs.delete(run.run_id, EVERYTHING)
 
     def follow(self, run_id: str, *, after: str | None = None) -> AsyncGenerator[list[Part]]:
         """The run's events from now on, as many at once as there are; of a resumable run those behind the id `after`.
@@ -156,10 +177,13 @@ class Runner:
             return
         if course.cancel is None:
             course.cancel, course.cancel_reason = action, reason
-            if course.execution is not None:
-                course.execution.stop(action)
-            elif self._dispatcher.withdraw(run_id):
+            if self._dispatcher.withdraw(run_id):
                 self._dispatcher.spawn(self._unbegun(course), f"plait cancel {run_id}")
+            else:
+                if course.execution is not None:
+                    course.execution.stop(action)
+                # Should this server end before the run does, the next one must not go on with it.
+                await self._store.runs.request_cancel([run_id], action)
         if wait:
             await course.topic.ended.wait()
 
@@ -168,6 +192,11 @@ class Runner:
         for run in await self._store.runs.list(thread_id, EVERYTHING, limit=1000):
             if run.status in ("pending", "running"):
                 await self.cancel(run.run_id, reason="its thread is deleted", wait=True)
+
+    @property
+    def draining(self) -> bool:
+        """Whether this server ends: it begins nothing more."""
+        return self._draining
 
     @property
     def queued(self) -> int:
@@ -223,15 +252,18 @@ class Runner:
         self._draining = True
         self._dispatcher.stop()
         await self._dispatcher.ended(0.8 * grace_s, unless=self._hurried)
+        self._stepping = True
         for course in self._courses.values():
             if course.execution is not None:
                 course.execution.drain()
         await self._dispatcher.ended(0.2 * grace_s, unless=self._hurried)
+        self._parking = True
         for course in self._courses.values():
             if course.execution is not None:
                 course.execution.park()
         self._hurried.clear()
         await self._dispatcher.ended(_PARKING_S, unless=self._hurried)
+        self._drained = self._follower.closing = True
         for course in list(self._courses.values()):
             self.parked += 1
             self._close(course)
@@ -252,36 +284,54 @@ class Runner:
 
     # --- one run -----------------------------------------------------------------------------------------
 
-    def _refuse_more(self) -> None:
+    def _refuse_more(self, client: str) -> None:
         if self._draining:
             raise self._ending()
-        # Those that are being admitted at this moment will wait, too, but for those that begin at once.
-        waiting = self.queued + max(0, self._admitting - max(0, self._options.max_running - self.running))
-        if waiting >= self._options.max_queued:
+        if not self._dispatcher.has_room(client, self._options.max_queued, coming=self._admitting):
             raise too_many(f"{self.queued} runs wait already, which is the most: come back in a moment", 5.0)
 
     def _ending(self) -> Exception:
         return problem(503, "the server is shutting down: try again in a moment", headers={"Retry-After": "5"})
 
     def _line_up(self, course: Course) -> None:
+        if self._drained:
+            # It came too late, and is in the store for the next server.
+            self.parked += 1
+            self._close(course)
+            return
         self._courses[course.run.run_id] = course
         self._listener.on_queued(course.run)
         self._dispatcher.line_up(course)
 
     async def _begin(self, course: Course) -> bool:
-        run = course.run
+        run, begun = course.run, True
         try:
-            claimed = await self._store.runs.claim(run.run_id, self.server)
-            if claimed == "busy":
-                return False
+            claimed = "busy" if self._draining else await self._store.runs.claim(run.run_id, self.server)
             if claimed == "claimed":
                 course.run = replace(run, status="running", attempt=run.attempt + 1)
                 await self._execute(course)
+            elif claimed == "busy" and course.cancel is not None:
+                await self._unbegun(course)
+            else:
+                begun = claimed != "busy"
         except Exception:
-            # Whoever waits for it must not wait for ever; the store says what is known of it.
             logger.exception("run %s could not be kept track of", run.run_id)
-        self._close(course)
-        return True
+            await self._lose_track(course)
+        finally:
+            if begun:  # whoever waits for it must not wait for ever
+                self._close(course)
+        return begun
+
+    async def _lose_track(self, course: Course) -> None:
+        if course.lost:
+            return
+        try:
+            await self._endings.lose_track(course)
+        except Exception:
+            logger.exception("the end of run %s could not be stored", course.run.run_id)
+        self._dispatcher.spawn(
+            self._endings.follow_up(course, course.execution), f"plait follow-up {course.run.run_id}"
+        )
 
     async def _execute(self, course: Course) -> None:
         run = course.run
@@ -298,6 +348,10 @@ class Runner:
         execution.scope.observer = self._listener.on_started(run)
         if course.cancel is not None:
             execution.stop(course.cancel)
+        if self._stepping:
+            execution.drain()
+        if self._parking:
+            execution.park()
         log = await self._log_of(course)
         publish = FirstToken(log.publish, lambda: self._listener.on_first_token(run, time.time() - course.queued_at))
         await log.publish([("metadata", {"run_id": run.run_id, "attempt": run.attempt})])
@@ -314,13 +368,18 @@ class Runner:
         if not run.kwargs.get("resumable"):
             return StreamLog(run.run_id, course.topic, None)
         last = await self._store.events.last_id(run.run_id) if course.resumed else None
-        return StreamLog(run.run_id, course.topic, self._store.events, last_id=last)
+        return StreamLog(run.run_id, course.topic, self._store.events, server=self.server, last_id=last)
 
     async def _unbegun(self, course: Course) -> None:
-        await self._endings.unbegun(course)
-        self._close(course)
-        await self._endings.follow_up(course, None)
+        try:
+            await self._endings.unbegun(course)
+        finally:
+            self._close(course)
+        self._dispatcher.spawn(self._endings.follow_up(course, None), f"plait follow-up {course.run.run_id}")
 
     def _close(self, course: Course) -> None:
         self._courses.pop(course.run.run_id, None)
-        course.topic.close()
+        if course.outcome is None and self._draining and not (course.lost or course.run.kwargs.get("resumable")):
+            # Its stream ends, and it does not: whoever reads it is to know that.
+            course.topic.publish([_PARKED])
+        course.topic.close(moved=course.lost)

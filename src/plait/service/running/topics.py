@@ -25,6 +25,7 @@ class Topic:
 
     def __init__(self, *, awaited: bool = False) -> None:
         self.ended = asyncio.Event()
+        self.moved = False
         self._first = Reading(self.ended) if awaited else None
         self._readings: set[Reading] = {self._first} if self._first else set()
 
@@ -38,8 +39,9 @@ class Topic:
         for reading in self._readings:
             reading.add(parts)
 
-    def close(self) -> None:
-        """The run is over, and what became of it is stored."""
+    def close(self, *, moved: bool = False) -> None:
+        """The run is over, and what became of it is stored; or it has `moved` to another server."""
+        self.moved = moved
         self.ended.set()
         for reading in self._readings:
             reading.wake()

@@ -7,7 +7,7 @@ message so far (mode `messages`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
@@ -30,7 +30,16 @@ class Translation:
     `modes` are those that were asked for; `graph_modes` what the graph has to stream for them.
     """
 
-    def __init__(self, modes: Sequence[str], *, subgraphs: bool, output_keys: str | Sequence[str]) -> None:
+    def __init__(
+        self,
+        modes: Sequence[str],
+        *,
+        subgraphs: bool,
+        output_keys: str | Sequence[str],
+        clean: Callable[[str], str] = str,
+    ) -> None:
+        """`clean` takes out of the texts of errors what no client may see."""
+        self._clean = clean
         self._modes = frozenset(modes)
         self._subgraphs = subgraphs
         self._output_keys = output_keys
@@ -59,6 +68,7 @@ class Translation:
             yield from self._said(namespace, *data)
         elif mode in self._modes:
             shown = _public(data) if mode in ("checkpoints", "debug") else data
+            shown = _told(shown, self._clean) if mode in ("tasks", "checkpoints", "debug") else shown
             yield _named(mode, namespace), shown
 
     @property
@@ -126,6 +136,23 @@ def _public(data: Any) -> Any:
         if shown.get("type") == "checkpoint":
             payload["checkpoint"] = _place(payload.get("config"))
             payload["parent_checkpoint"] = _place(payload.get("parent_config"))
+    return shown
+
+
+def _told(data: Any, clean: Callable[[str], str]) -> Any:
+    """With the errors of tasks as they may be shown."""
+    if not isinstance(data, Mapping):
+        return data
+    shown = dict(data)
+    error = shown.get("error")
+    if isinstance(error, BaseException):
+        shown["error"] = {"error": type(error).__name__, "message": clean(str(error))}
+    elif isinstance(error, str):
+        shown["error"] = clean(error)
+    if "payload" in shown:
+        shown["payload"] = _told(shown["payload"], clean)
+    if isinstance(shown.get("tasks"), list | tuple):
+        shown["tasks"] = [_told(one, clean) for one in shown["tasks"]]
     return shown
 
 

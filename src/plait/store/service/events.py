@@ -14,6 +14,11 @@ from plait.store.waiters import Done
 __all__ = ["Events"]
 
 _INSERT = "INSERT INTO events (run_id, ms, n, event, data) VALUES (?, ?, ?, ?, ?)"
+# Where the run is somebody else's there is no run_id, which the table refuses.
+_INSERT_OWN = """
+INSERT INTO events (run_id, ms, n, event, data)
+VALUES ((SELECT run_id FROM runs WHERE run_id = ? AND server = ?), ?, ?, ?, ?)
+"""
 _AFTER = """
 SELECT ms, n, event, data FROM events WHERE run_id = ? AND (ms, n) > (?, ?) ORDER BY ms, n LIMIT ?
 """
@@ -44,18 +49,27 @@ class Events:
             writer.add(_INSERT, row)
         writer.add(_INSERT, rows[-1], done)
 
-    async def append(self, run_id: str, events: Sequence[EventRecord]) -> None:
+    async def append(self, run_id: str, events: Sequence[EventRecord], *, server: str | None = None) -> bool:
         """Keep events of a run, in order; durable on return, and also if the waiter is cancelled.
 
+        With `server`: only as long as that one has the run; False, and none kept, where it was deleted or adopted.
         They share their commit with whatever else is written at that moment. Raises StoreError when the file cannot be
         written, BadEventId for an id that is none.
         """
         rows = [_row(run_id, event) for event in events]
+        if not rows:
+            return True
+        sql = _INSERT
+        if server is not None:
+            sql, rows = _INSERT_OWN, [(run_id, server, *row[1:]) for row in rows]
         for row in rows[:-1]:
-            # What fails of a row of ours is the file, and then the last one fails as well.
-            self._database.writer.add(_INSERT, row)
-        if rows:
-            await self._database.writer.added(_INSERT, rows[-1])
+            # What fails of a row of ours is the file, or whose run it is, and then the last one fails as well.
+            self._database.writer.add(sql, row)
+        try:
+            await self._database.writer.added(sql, rows[-1])
+        except sqlite3.IntegrityError:
+            return False
+        return True
 
     async def after(self, run_id: str, last_id: str | None = None, *, limit: int = 1000) -> Sequence[EventRecord]:
         """The run's events behind `last_id`, oldest first; None or "-1": from the first.

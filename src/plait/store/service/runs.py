@@ -22,6 +22,7 @@ from plait.store.service.records import (
     ThreadRecord,
 )
 from plait.store.service.rows import RUNS, THREADS, dumped, loaded
+from plait.store.service.servers import remove_gone
 from plait.store.service.threads import OPEN, ThreadOutcome, mend, settle
 
 __all__ = ["Admission", "RunOutcome", "Runs"]
@@ -242,11 +243,20 @@ class Runs:
         where = every(equal("runs.server", server), _OPEN, equal("runs.status", "pending"))
         return await self._database.read(lambda connection: RUNS.all(connection, where, _ORDER))
 
-    async def adopt(self, dead: str, server: str, *, max_attempts: int) -> Adopted:
-        """Take over the runs of a server that is gone, in one transaction: nobody else gets the same ones."""
-        return await self._database.write(
-            lambda connection: adopt(connection, dead, server, max_attempts, self._database.clock())
-        )
+    async def adopt(self, dead: str, server: str, *, max_attempts: int, silent_s: float | None = None) -> Adopted:
+        """Take over the runs of a server that is gone, in one transaction: nobody else gets the same ones.
+
+        With `silent_s` nothing is taken from one that was heard of in that time after all, and lives; the heartbeat of
+        one that is gone is removed.
+        """
+
+        def work(connection: sqlite3.Connection) -> Adopted:
+            now = self._database.clock()
+            if silent_s is not None and not remove_gone(connection, dead, now - silent_s):
+                return Adopted([], [])
+            return adopt(connection, dead, server, max_attempts, now)
+
+        return await self._database.write(work)
 
 
 def _enter(

@@ -9,7 +9,7 @@ from functools import cache
 
 from plait.store.service.databases import Database
 
-__all__ = ["Servers"]
+__all__ = ["Servers", "remove_gone"]
 
 _BEAT = "INSERT INTO servers (server, seen) VALUES (?, ?) ON CONFLICT (server) DO UPDATE SET seen = excluded.seen"
 # A server that left no heartbeat may still have left runs.
@@ -50,6 +50,15 @@ class Servers:
         """Remove its heartbeat: it has ended, or its runs were adopted."""
         self._own.discard(server)
         await self._database.writer.added("DELETE FROM servers WHERE server = ?", (server,))
+
+
+def remove_gone(connection: sqlite3.Connection, server: str, before: float) -> bool:
+    """Remove a server's heartbeat if it was not heard of since `before` or is dead; False where it lives."""
+    row = connection.execute("SELECT seen FROM servers WHERE server = ?", (server,)).fetchone()
+    if row is not None and row[0] >= before and _lives(server):
+        return False
+    connection.execute("DELETE FROM servers WHERE server = ?", (server,))
+    return True
 
 
 def _lives(server: str) -> bool:

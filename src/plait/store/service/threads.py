@@ -13,7 +13,7 @@ from plait.store.service.faults import AlreadyExists
 from plait.store.service.records import EVERYTHING, Access, Json, ThreadRecord, ThreadStatus
 from plait.store.service.rows import THREADS, dumped
 
-__all__ = ["OPEN", "ThreadOrder", "ThreadOutcome", "ThreadQuery", "Threads", "mend", "settle"]
+__all__ = ["MOST_SWEPT", "OPEN", "ThreadOrder", "ThreadOutcome", "ThreadQuery", "Threads", "mend", "settle"]
 
 ThreadOrder = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"]
 _ORDERS = ("thread_id", "status", "created_at", "updated_at", "state_updated_at")
@@ -33,7 +33,8 @@ UPDATE threads SET status = CASE WHEN {_OPEN_RUNS} THEN 'busy' ELSE ? END, inter
 """  # noqa: S608
 
 
-_SWEEP = 1000
+MOST_SWEPT = 1000
+"""Temporary threads that are found at once."""
 _TEMPORARY = "SELECT thread_id FROM threads WHERE temporary = 1 AND status <> 'busy' AND updated_at < ? LIMIT ?"
 
 
@@ -154,14 +155,16 @@ class Threads:
 
     async def temporary_before(self, before: float) -> Sequence[str]:
         """The threads of stateless runs that ended before this time, 1,000 of them at most."""
-        row = (before, _SWEEP)
+        row = (before, MOST_SWEPT)
         rows = await self._database.read(lambda connection: connection.execute(_TEMPORARY, row).fetchall())
         return [thread_id for (thread_id,) in rows]
 
-    async def copy(self, thread_id: str, new_id: str, access: Access = EVERYTHING) -> ThreadRecord | None:
-        """A new thread with the old one's owner, metadata, config and state; its runs and checkpoints are not copied.
+    async def copy(
+        self, thread_id: str, new_id: str, access: Access = EVERYTHING, *, owner: str | None = None
+    ) -> ThreadRecord | None:
+        """A new thread with the old one's metadata, config and state; its runs and checkpoints are not copied.
 
-        AlreadyExists when `new_id` is taken.
+        It is of `owner`, or of the old one's. AlreadyExists when `new_id` is taken.
         """
 
         def work(connection: sqlite3.Connection) -> ThreadRecord | None:
@@ -175,6 +178,7 @@ class Threads:
             made = replace(
                 found,
                 thread_id=new_id,
+                owner=found.owner if owner is None else owner,
                 status=status,
                 temporary=False,
                 created_at=now,
