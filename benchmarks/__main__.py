@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from benchmarks import (
     batch,
@@ -25,7 +26,7 @@ from benchmarks import (
 from benchmarks import eval as experiments
 from benchmarks.measure import describe_machine
 
-ALL = {
+ALL: dict[str, Callable[[], object]] = {
     "row": row.main,
     "first_token": first_token.main,
     "startup": startup.main,
@@ -41,7 +42,7 @@ ALL = {
     "service": service.main,
     "savers": savers.main,
 }
-PARTS = {
+PARTS: dict[str, Callable[[], object]] = {
     f"{whole}.{name}": scenario
     for whole, scenarios in (
         ("limits", limits.SCENARIOS),

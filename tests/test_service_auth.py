@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 from uuid import UUID
 
 import httpx
@@ -605,7 +605,7 @@ async def test_nodes_find_the_user_and_a_remote_graph_among_them_does_not_forwar
         return {"text": ""}
 
     graph = StateGraph(Text)
-    graph.add_node("node", node)  # type: ignore[call-overload]  # it may take both a config and a runtime
+    graph.add_node("node", cast("Any", node))  # it may take both a config and a runtime
     graph.add_edge(START, "node").add_edge("node", END)
     user = KnownUser("ada", {"org": "math"})
     set_by_service = {"thread_id": "t", "langgraph_auth_user": user, "langgraph_auth_user_id": "ada"}

@@ -27,7 +27,7 @@ class Ask:
 
 
 async def _ask(request: Request) -> Ask:
-    # Asynchronous, or every request would take a thread for it. Put there by the dependency of the router that this route was included in.
+    # Put there by the router's dependency. Asynchronous, or every request would take a thread for it.
     found: Ask = request.state.plait_ask
     return found
 

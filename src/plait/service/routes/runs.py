@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -17,10 +14,11 @@ from plait.service.clients import EventStream, unless_gone
 from plait.service.problems import Responses, documented, problem
 from plait.service.routes.answers import answer
 from plait.service.routes.asks import Ask, Asked
+from plait.service.routes.run_answers import ended, frames, locations, modes_of, place_of, stateless_place
 from plait.service.routes.service_routes import ServiceRoute
 from plait.service.run_requests import requested, run_json
 from plait.service.running.followers import FROM_START
-from plait.service.running.requests import Outcome, Part, RunRequest
+from plait.service.running.requests import RunRequest
 from plait.store.service.faults import ThreadNotFound
 from plait.store.service.records import Access, RunRecord, RunStatus
 
@@ -46,14 +44,14 @@ _READ = (401, 403, 404, 422, 503)
 async def create_run(asked: Asked, thread_id: ThreadId, body: RunCreate) -> Response:
     """Begin a run on a thread, in the background."""
     run = await _started(asked, await requested(asked, body, thread_id=thread_id, way="background"))
-    return answer(run_json(run), headers={"Content-Location": _place(run)})
+    return answer(run_json(run), headers={"Content-Location": place_of(run)})
 
 
 @router.post("/runs", response_model=RunBody, responses=documented(*_BODY))
 async def create_stateless_run(asked: Asked, body: RunCreateStateless) -> Response:
     """Begin a run on a thread of its own, in the background."""
     run = await _started(asked, await requested(asked, body, thread_id=None, way="background"))
-    return answer(run_json(run), headers={"Content-Location": _stateless_place(run)})
+    return answer(run_json(run), headers={"Content-Location": stateless_place(run)})
 
 
 @router.post("/runs/batch", response_model=list[RunBody], responses=documented(*_BODY))
@@ -68,7 +66,7 @@ async def stream_run(asked: Asked, thread_id: ThreadId, body: RunCreate) -> Resp
     """Begin a run on a thread and stream what it does."""
     request = await requested(asked, body, thread_id=thread_id, way="stream")
     run = await _started(asked, request)
-    return _streamed(asked, run, _place(run), cancel=request.cancel_on_disconnect, after=FROM_START)
+    return _streamed(asked, run, place_of(run), cancel=request.cancel_on_disconnect, after=FROM_START)
 
 
 @router.post("/runs/stream", responses={**documented(*_BODY), **_STREAMED})
@@ -76,7 +74,7 @@ async def stream_stateless_run(asked: Asked, body: RunCreateStateless) -> Respon
     """Begin a run on a thread of its own and stream what it does."""
     request = await requested(asked, body, thread_id=None, way="stream")
     run = await _started(asked, request)
-    return _streamed(asked, run, _stateless_place(run), cancel=request.cancel_on_disconnect, after=FROM_START)
+    return _streamed(asked, run, stateless_place(run), cancel=request.cancel_on_disconnect, after=FROM_START)
 
 
 @router.post("/threads/{thread_id}/runs/wait", responses={**documented(*_BODY), **_WAITED})
@@ -163,7 +161,7 @@ async def join_run(asked: Asked, request: Request, thread_id: ThreadId, run_id: 
     """Wait for a run and answer with its thread's values."""
     run = await _found(asked, thread_id, run_id)
     outcome = await unless_gone(request, asked.service.runner.outcome(run.run_id))
-    return _ended(run, outcome, _place(run))
+    return ended(run, outcome, place_of(run))
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/stream", responses={**documented(*_READ), **_STREAMED})
@@ -182,7 +180,7 @@ async def join_stream(
         if await asked.service.store.runs.get(run.run_id, run.thread_id, access) is None:
             raise _no_run()
     return _streamed(
-        asked, run, _place(run), cancel=cancel_on_disconnect, modes=_modes(stream_mode), after=last_event_id
+        asked, run, place_of(run), cancel=cancel_on_disconnect, modes=modes_of(stream_mode), after=last_event_id
     )
 
 
@@ -198,7 +196,7 @@ async def join_stateless_stream(
     run = await asked.service.store.runs.get(str(run_id), None, access)
     if run is None:
         raise _no_run()
-    return _streamed(asked, run, _stateless_place(run), modes=_modes(stream_mode), after=last_event_id)
+    return _streamed(asked, run, stateless_place(run), modes=modes_of(stream_mode), after=last_event_id)
 
 
 @router.post(
@@ -223,7 +221,7 @@ async def cancel_run(
     await asked.service.runner.cancel(run.run_id, action=action, reason=reason, wait=wait)
     if not wait:
         return Response(status_code=202)
-    return answer({}, headers=_locations(run, _place(run), "join"))
+    return answer({}, headers=locations(run, place_of(run), "join"))
 
 
 # --- what they share -----------------------------------------------------------------------------------
@@ -238,29 +236,17 @@ async def _started(asked: Ask, request: RunRequest) -> RunRecord:
 
 async def _waited(asked: Ask, request: Request, wanted: RunRequest) -> Response:
     run = await _started(asked, wanted)
-    place = _stateless_place(run) if wanted.thread_id is None else _place(run)
+    place = stateless_place(run) if wanted.thread_id is None else place_of(run)
     try:
         outcome = await unless_gone(request, asked.service.runner.outcome(run.run_id))
     except BaseException:
         if wanted.cancel_on_disconnect:
             await asked.service.runner.cancel(run.run_id, reason=_GONE)
         raise
-    return _ended(run, outcome, place)
+    return ended(run, outcome, place)
 
 
 _GONE = "client disconnected from the run stream (on_disconnect=cancel)"
-
-
-def _ended(run: RunRecord, outcome: Outcome | None, place: str) -> Response:
-    headers = _locations(run, place, "join")
-    if outcome is None:
-        return answer({"__error__": {"error": "HTTPException", "message": "404: Run not found"}}, headers=headers)
-    if outcome.status in ("error", "timeout"):
-        return answer({"__error__": outcome.error}, headers=headers)
-    values = outcome.values
-    if outcome.interrupts:
-        values = {**(values if isinstance(values, dict) else {}), "__interrupt__": list(outcome.interrupts)}
-    return answer(values, headers=headers)
 
 
 def _streamed(
@@ -279,44 +265,8 @@ def _streamed(
             await runner.cancel(run.run_id, reason=_GONE)
 
     return EventStream(
-        _frames(runner.follow(run.run_id, after=after), modes), left=left, headers=_locations(run, place, "stream")
+        frames(runner.follow(run.run_id, after=after), modes), left=left, headers=locations(run, place, "stream")
     )
-
-
-async def _frames(parts: AsyncGenerator[list[Part]], modes: frozenset[str] | None) -> AsyncGenerator[bytes]:
-    async with aclosing(parts):
-        async for some in parts:
-            found = b"".join(_frame(part) for part in some if modes is None or _mode(part.event) in modes)
-            if found:
-                yield found
-
-
-def _frame(part: Part) -> bytes:
-    behind = b"id: %b\r\n" % part.id.encode() if part.id else b""
-    return b"event: %b\r\ndata: %b\r\n%b\r\n" % (part.event.encode(), part.data, behind)
-
-
-def _mode(event: str) -> str:
-    return event.partition("|")[0].partition("/")[0]
-
-
-def _modes(given: list[str] | None) -> frozenset[str] | None:
-    """Python clients repeat the parameter, or leave it empty; JavaScript ones send a list in JSON."""
-    named = [one for one in given or () if one]
-    if not named:
-        return None
-    found: list[str] = []
-    for one in named:
-        if one.startswith("["):
-            try:
-                found += [str(mode) for mode in json.loads(one)]
-            except (ValueError, RecursionError) as error:
-                raise problem(
-                    422, f"stream_mode: expected names or a list of them in JSON, found {one[:100]!r}"
-                ) from error
-        else:
-            found.append(one)
-    return frozenset("messages" if mode == "messages-tuple" else mode for mode in found) | {"error"}
 
 
 async def _readable(asked: Ask, thread_id: UUID) -> Access:
@@ -336,17 +286,3 @@ async def _found(asked: Ask, thread_id: UUID, run_id: UUID) -> RunRecord:
 
 def _no_run() -> Exception:
     return problem(404, "Run not found")
-
-
-def _place(run: RunRecord) -> str:
-    return f"/threads/{run.thread_id}/runs/{run.run_id}"
-
-
-def _stateless_place(run: RunRecord) -> str:
-    return f"/runs/{run.run_id}"
-
-
-def _locations(run: RunRecord, place: str, way: str) -> dict[str, str]:
-    # A stateless run is waited for again on its thread, which is there for as long.
-    again = _place(run) if way == "join" else place
-    return {"Location": f"{again}/{way}", "Content-Location": again}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 from uuid import UUID
@@ -18,6 +18,7 @@ from plait.inputs import check_context
 from plait.runs import default_context
 from plait.schemas import read_schema
 from plait.service.auth.configurables import is_reserved
+from plait.service.callers import Caller
 from plait.service.graphs import Graph
 from plait.service.running.requests import PLAIT_MODE
 from plait.settings import Settings
@@ -60,8 +61,8 @@ def context_of(graph: Graph, kwargs: Json) -> Any:
     return check_context(graph, fitting) if fitting else default_context(schema)
 
 
-def config_of(run: RunRecord, user: object | None, permissions: Sequence[str] = ()) -> RunnableConfig:
-    """The config of a run: what was asked for, under what the service says of it."""
+def config_of(run: RunRecord, caller: Caller | None) -> RunnableConfig:
+    """The config of a run: what was asked for, under what the service says of it and of who asked."""
     given = dict(cast("Mapping[str, Any]", run.kwargs.get("config") or {}))
     context = cast("Mapping[str, Any]", run.kwargs.get("context") or {})
     configurable = {
@@ -72,9 +73,9 @@ def config_of(run: RunRecord, user: object | None, permissions: Sequence[str] = 
         "run_id": run.run_id,
         "graph_id": run.graph_id,
         "assistant_id": run.assistant_id,
-        "langgraph_auth_user": user,
+        "langgraph_auth_user": caller.user if caller else None,
         "langgraph_auth_user_id": run.owner,
-        "langgraph_auth_permissions": list(permissions),
+        "langgraph_auth_permissions": list(caller.permissions) if caller else [],
     }
     metadata = {
         **(given.get("metadata") or {}),
@@ -91,11 +92,13 @@ def config_of(run: RunRecord, user: object | None, permissions: Sequence[str] = 
     return found
 
 
-async def events_of(graph: Graph, first: Any, config: RunnableConfig, options: Mapping[str, Any]) -> Any:
+async def events_of(
+    graph: Graph, first: Any, config: RunnableConfig, options: Mapping[str, Any]
+) -> AsyncGenerator[Any]:
     """LangChain's events of the run, with the parts that the graph streams besides."""
     root = str(config.get("run_id"))
-    events = graph.astream_events(first, config, version="v2", **options)
-    async with aclosing(cast("Any", events)):
+    events = cast("AsyncGenerator[Any]", graph.astream_events(first, config, version="v2", **options))
+    async with aclosing(events):
         async for event in events:
             if event["event"] == "on_chain_stream" and event["run_id"] == root:
                 yield event["data"]["chunk"]

@@ -18,7 +18,8 @@ from plait.prices import Prices
 from plait.service.graphs import Graphs
 from plait.service.listeners import Figures, Listener, costs
 from plait.service.running.courses import Course, Limits
-from plait.service.running.executions import Ended, Execution
+from plait.service.running.executions import Execution
+from plait.service.running.leftovers import Ended
 from plait.service.running.requests import Outcome
 from plait.service.states import outcome_of
 from plait.service.webhooks import Webhooks

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
-from langgraph.types import Durability, StateSnapshot
+from langgraph.types import Durability
 
 from plait.bounds import bounds_for
 from plait.branches import BranchPaths, NodeWatch
@@ -26,34 +25,17 @@ from plait.masking import masked, redacted
 from plait.process import is_ours
 from plait.service.callers import Caller
 from plait.service.graphs import Graph, Graphs
-from plait.service.json_texts import plain
 from plait.service.running.beginnings import command_of, config_of, context_of, events_of, scope_of
+from plait.service.running.leftovers import Ended, left_by, with_error
 from plait.service.running.requests import PLAIT_MODE
 from plait.service.running.translations import Said, Translation
 from plait.settings import Settings
 from plait.store.savers import Saver
-from plait.store.service.records import Json, RunRecord, RunStatus, ThreadStatus
+from plait.store.service.records import Json, RunRecord, RunStatus
 
 logger = logging.getLogger("plait.service")
 
 Publish = Callable[[Sequence[Said]], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What a run came to, as JSON-ready values."""
-
-    status: RunStatus
-    values: Any = None
-    error: Json | None = None
-    failure: PlaitError | None = None
-    interrupts: tuple[Json, ...] = ()
-    thread_status: ThreadStatus = "idle"
-    thread_interrupts: Json = field(default_factory=dict)
-    parked: bool = False
-    """The server goes down; the run goes on when it, or another one, is there again."""
-    begun: bool = True
-    """Whether its graph was; else the thread is what it was."""
 
 
 class Execution:
@@ -114,7 +96,7 @@ class Execution:
         try:
             if self._action is not None:
                 raise asyncio.CancelledError
-            config = config_of(self.run, *((self._caller.user, self._caller.permissions) if self._caller else (None,)))
+            config = config_of(self.run, self._caller)
             async with self._graphs.opened(
                 self.run.graph_id, owner=self.run.owner, config=config, temporary=temporary
             ) as graph:
@@ -154,23 +136,23 @@ class Execution:
         except GraphDrained:
             if self._action is None or self._parked:
                 return Ended("pending", parked=True)
-            ended = await self._look(graph, translation, "interrupted", temporary=temporary)
+            ended = await left_by(self.run, graph, translation.values, "interrupted", temporary=temporary)
         except asyncio.CancelledError:
             if self._action is None:
                 raise
             self._forget_cancel()
             if self._parked:
                 return Ended("pending", parked=True)
-            ended = await self._look(graph, translation, "interrupted", temporary=temporary)
+            ended = await left_by(self.run, graph, translation.values, "interrupted", temporary=temporary)
         except Exception as error:  # noqa: BLE001 - whatever a workflow raises is how its run ended
             self.scope.cancel()
             failure = self._explained(error, timeout_s if timer.expired() else None)
             status: RunStatus = "timeout" if isinstance(failure, RunTimeout) else "error"
             ended = await self._failed(failure, publish, status=status)
-            looked = await self._look(graph, translation, status, temporary=temporary)
-            ended = _with_error(looked, ended)
+            looked = await left_by(self.run, graph, translation.values, status, temporary=temporary)
+            ended = with_error(looked, ended)
         else:
-            ended = await self._look(graph, translation, "success", temporary=temporary)
+            ended = await left_by(self.run, graph, translation.values, "success", temporary=temporary)
         finally:
             if self.scope.cancelled:
                 self.scope.close_calls()
@@ -193,7 +175,7 @@ class Execution:
         first = await self._input(graph, config)
         modes = cast("list[str]", kwargs.get("stream_mode") or [])
         if "events" in modes:
-            parts = events_of(graph, first, config, options)
+            parts: AsyncIterator[Any] = events_of(graph, first, config, options)
         else:
             parts = graph.astream(first, config, **options)
         async with aclosing(cast("Any", parts)):
@@ -230,33 +212,6 @@ class Execution:
         if self._resumed:
             self._journal.expect_again(self.run.run_id)
         self.scope.recorder = await self._journal.open_row(self.run.run_id, paths.current)
-
-    async def _look(self, graph: Graph, translation: Translation, status: RunStatus, *, temporary: bool) -> Ended:
-        """How the run left its thread: from what it streamed where that says it, else from its last checkpoint."""
-        values = translation.values
-        if status == "success" and not _stopped(values) and not _may_stop(graph, self.run.kwargs):
-            return Ended(status, plain(values))
-        thread_status: ThreadStatus = "error" if status in ("error", "timeout") else "interrupted"
-        try:
-            state = await graph.aget_state(cast("RunnableConfig", {"configurable": {"thread_id": self.run.thread_id}}))
-        except Exception:  # noqa: BLE001 - what a reducer refused is refused again where its writes are read
-            return Ended(status, None if temporary else plain(values), thread_status=thread_status)
-        if status == "success" and not state.next:
-            thread_status = "idle"
-        interrupts = _interrupts(state.tasks)
-        waiting: tuple[Json, ...] = ()
-        if status == "success":
-            state_values = _without_interrupts(values)
-            waiting = tuple(plain(values["__interrupt__"])) if _stopped(values) else ()
-        else:
-            state_values = state.values
-        return Ended(
-            status,
-            plain(state_values),
-            interrupts=waiting,
-            thread_status=thread_status,
-            thread_interrupts=interrupts,
-        )
 
     def _explained(self, error: BaseException, expired_s: float | None) -> PlaitError:
         if expired_s is not None:
@@ -322,39 +277,3 @@ def _durability(kwargs: Json) -> Durability | None:
     if kwargs.get("temporary") and not {"checkpoints", "debug"} & set(cast("list[str]", kwargs.get("stream_mode"))):
         return "exit"
     return cast("Durability | None", kwargs.get("durability"))
-
-
-def _stopped(values: Any) -> bool:
-    return isinstance(values, Mapping) and "__interrupt__" in values
-
-
-def _without_interrupts(values: Any) -> Any:
-    return {key: value for key, value in values.items() if key != "__interrupt__"} if _stopped(values) else values
-
-
-def _may_stop(graph: Graph, kwargs: Json) -> bool:
-    named = kwargs.get("interrupt_before") or kwargs.get("interrupt_after")
-    graphs = (graph, *(cast("Graph", inner) for _, inner in graph.get_subgraphs(recurse=True)))
-    return bool(named) or any(one.interrupt_before_nodes or one.interrupt_after_nodes for one in graphs)
-
-
-def _interrupts(tasks: Iterable[Any]) -> dict[str, list[Json]]:
-    found: dict[str, list[Json]] = {}
-    for task in tasks:
-        items = [{"id": item.id, "value": plain(item.value)} for item in task.interrupts]
-        if items:
-            found[str(task.id)] = cast("list[Json]", items)
-        if isinstance(task.state, StateSnapshot):
-            found |= _interrupts(task.state.tasks)
-    return found
-
-
-def _with_error(looked: Ended, failed: Ended) -> Ended:
-    return Ended(
-        failed.status,
-        looked.values,
-        error=failed.error,
-        failure=failed.failure,
-        thread_status="error",
-        thread_interrupts=looked.thread_interrupts,
-    )

@@ -22,6 +22,7 @@ from plait.service.problems import problem, too_many
 from plait.service.running.admissions import records_of, thread_config
 from plait.service.running.courses import Course, Limits
 from plait.service.running.dispatchers import Dispatcher
+from plait.service.running.drains import Drain
 from plait.service.running.endings import Endings
 from plait.service.running.executions import Execution
 from plait.service.running.followers import Follower, checked_id
@@ -36,7 +37,6 @@ from plait.store.service.records import EVERYTHING, CancelAction, RunRecord
 
 logger = logging.getLogger("plait.service")
 
-_PARKING_S = 10.0
 _PARKED = Part(
     "error",
     b'{"error":"ServerStopped","message":"the server ends; the run goes on when it, or another one, is there again"}',
@@ -85,14 +85,8 @@ class Runner:
         )
         self._dispatcher = Dispatcher(self._begin, most=options.max_running, most_of=limits.max_running)
         self._courses: dict[str, Course] = {}
-        self._draining = False
-        self._stepping = False
-        self._parking = False
-        self._drained = False
+        self._drain = Drain(self._dispatcher)
         self._admitting = 0
-        self._hurried = asyncio.Event()
-        self.parked = 0
-        """Runs that `drain` left for the next start."""
 
     # --- for the routes ----------------------------------------------------------------------------------
 
@@ -121,7 +115,7 @@ class Runner:
             # It is stored all the same, and nobody would begin it.
             self._dispatcher.spawn(self._take_back(run), f"plait take back {run.run_id}")
             raise
-        if self._drained:
+        if self._drain.over:
             await self._take_back(run)
             raise self._ending()
         run = admission.run
@@ -157,7 +151,7 @@ class Runner:
             await course.topic.ended.wait()
             if course.outcome is not None:
                 return course.outcome
-            if self._draining:
+            if self._drain.begun:
                 raise self._ending()
         return await self._follower.outcome(run_id)
 
@@ -196,7 +190,12 @@ class Runner:
     @property
     def draining(self) -> bool:
         """Whether this server ends: it begins nothing more."""
-        return self._draining
+        return self._drain.begun
+
+    @property
+    def parked(self) -> int:
+        """Runs that `drain` left for the next start."""
+        return self._drain.parked
 
     @property
     def queued(self) -> int:
@@ -244,33 +243,16 @@ class Runner:
                     self._close(course)
 
     async def drain(self, grace_s: float) -> None:
-        """Begin no more, and let running runs end; those that do not within `grace_s` are parked.
-
-        In the last fifth of that time they stop after the step they are in, at its end at once. Runs that are parked or
-        were waiting are pending in the store and go on where they were, at the next server.
-        """
-        self._draining = True
-        self._dispatcher.stop()
-        await self._dispatcher.ended(0.8 * grace_s, unless=self._hurried)
-        self._stepping = True
-        for course in self._courses.values():
-            if course.execution is not None:
-                course.execution.drain()
-        await self._dispatcher.ended(0.2 * grace_s, unless=self._hurried)
-        self._parking = True
-        for course in self._courses.values():
-            if course.execution is not None:
-                course.execution.park()
-        self._hurried.clear()
-        await self._dispatcher.ended(_PARKING_S, unless=self._hurried)
-        self._drained = self._follower.closing = True
+        """End this server's runs within `grace_s`, or leave them for the next one; see `Drain`."""
+        await self._drain.run(self._courses, grace_s)
+        self._follower.closing = True
         for course in list(self._courses.values()):
-            self.parked += 1
+            self._drain.parked += 1
             self._close(course)
 
     def hurry(self) -> None:
         """Park what runs without waiting any longer."""
-        self._hurried.set()
+        self._drain.hurry()
 
     async def _follow(self, run_id: str, after: str | None) -> AsyncGenerator[list[Part]]:
         course = self._courses.get(run_id)
@@ -285,7 +267,7 @@ class Runner:
     # --- one run -----------------------------------------------------------------------------------------
 
     def _refuse_more(self, client: str) -> None:
-        if self._draining:
+        if self._drain.begun:
             raise self._ending()
         if not self._dispatcher.has_room(client, self._options.max_queued, coming=self._admitting):
             raise too_many(f"{self.queued} runs wait already, which is the most: come back in a moment", 5.0)
@@ -294,9 +276,9 @@ class Runner:
         return problem(503, "the server is shutting down: try again in a moment", headers={"Retry-After": "5"})
 
     def _line_up(self, course: Course) -> None:
-        if self._drained:
+        if self._drain.over:
             # It came too late, and is in the store for the next server.
-            self.parked += 1
+            self._drain.parked += 1
             self._close(course)
             return
         self._courses[course.run.run_id] = course
@@ -306,7 +288,7 @@ class Runner:
     async def _begin(self, course: Course) -> bool:
         run, begun = course.run, True
         try:
-            claimed = "busy" if self._draining else await self._store.runs.claim(run.run_id, self.server)
+            claimed = "busy" if self._drain.begun else await self._store.runs.claim(run.run_id, self.server)
             if claimed == "claimed":
                 course.run = replace(run, status="running", attempt=run.attempt + 1)
                 await self._execute(course)
@@ -348,17 +330,14 @@ class Runner:
         execution.scope.observer = self._listener.on_started(run)
         if course.cancel is not None:
             execution.stop(course.cancel)
-        if self._stepping:
-            execution.drain()
-        if self._parking:
-            execution.park()
+        self._drain.fit(execution)
         log = await self._log_of(course)
         publish = FirstToken(log.publish, lambda: self._listener.on_first_token(run, time.time() - course.queued_at))
         await log.publish([("metadata", {"run_id": run.run_id, "attempt": run.attempt})])
         ended = await execution.execute(publish, timeout_s=self._options.timeout_s, temporary=course.temporary)
         await log.close()
         await self._endings.end(course, execution, ended)
-        self.parked += ended.parked
+        self._drain.parked += ended.parked
         self._close(course)
         if not (ended.parked or course.lost):
             self._dispatcher.spawn(self._endings.follow_up(course, execution), f"plait follow-up {run.run_id}")
@@ -379,7 +358,7 @@ class Runner:
 
     def _close(self, course: Course) -> None:
         self._courses.pop(course.run.run_id, None)
-        if course.outcome is None and self._draining and not (course.lost or course.run.kwargs.get("resumable")):
+        if course.outcome is None and self._drain.begun and not (course.lost or course.run.kwargs.get("resumable")):
             # Its stream ends, and it does not: whoever reads it is to know that.
             course.topic.publish([_PARKED])
         course.topic.close(moved=course.lost)
