@@ -55,9 +55,10 @@ coverage: ## Run the tests and report the lines they miss
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage report --skip-covered --show-missing
 
-reliability: ## Kill batches, fill disks, fail calls: the full form, about 20 minutes
+reliability: ## Kill batches and servers, fill disks, fail calls: the full form, about 40 minutes
 	@sh scripts/bootstrap.sh test
 	@$(BIN)/python -m tests.reliability
+	@$(BIN)/python -m tests.reliability.service_full
 
 pictures: ## Draw the pictures of README and docs anew, on the embedded model
 	@sh scripts/bootstrap.sh dev

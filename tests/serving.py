@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvicorn
@@ -84,7 +84,7 @@ def settings_in(home: Path, *, base_url: str | None = None, **variables: str) ->
     environ = {"PLAIT_HOME": str(home), "HOME": str(home), **variables}
     if base_url is not None:
         environ |= {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "sk-test", "PLAIT_MODEL": "openai:sim"}
-    return from_env(environ)
+    return replace(from_env(environ), embedded=False)
 
 
 __all__: Sequence[str] = ("Served", "listening", "served", "settings_in")

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from plait.flow.known_limits import known_limits
 from plait.flow.budgets import Part
 from plait.flow.clock import SystemClock
 from plait.flow.entries import Entry, Holder
 from plait.flow.forgetting import forget
 from plait.flow.headers import Kind
 from plait.flow.host_budget import HostBudget, read
+from plait.flow.known_limits import known_limits
 from plait.flow.leases import Bound, Lease, Refusal, Report
 from plait.settings import from_env
 from plait.simulator import Behaviour, Profile, Simulator, running

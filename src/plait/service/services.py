@@ -110,7 +110,8 @@ class Service:
         self.store = await stack.enter_async_context(
             ServiceStore(self._file, also=(prepare_checkpoints, prepare_items, prepare_calls))
         )
-        self.saver = Saver(self.store.writer, self.store.read, clean=self.clean)
+        server = await asyncio.to_thread(placed, f"{os.getpid()}-{uuid4().hex[:12]}")
+        self.saver = Saver(self.store.writer, self.store.read, clean=self.clean, server=server)
         self.items = Items(self.store.writer, self.store.read)
         self.graphs = Graphs(self.app, self.saver, self.items)
         self.metrics.watch(gate_for(self.settings))
@@ -125,7 +126,6 @@ class Service:
         await self.store.assistants.ensure_system(self.graphs.assistants())
         # It ends last: what runs that end now have to tell is sent before.
         webhooks = await stack.enter_async_context(Webhooks(self.options.webhook_hosts, clock=clock))
-        server = await asyncio.to_thread(placed, f"{os.getpid()}-{uuid4().hex[:12]}")
         self.runner = Runner(
             server,
             store=self.store,

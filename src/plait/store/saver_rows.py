@@ -28,6 +28,7 @@ from plait.errors import StoreError
 
 __all__ = [
     "INSERT_CHECKPOINT",
+    "INSERT_OWN_CHECKPOINT",
     "INSERT_VALUE",
     "INSERT_WRITES",
     "Loads",
@@ -48,6 +49,10 @@ __all__ = [
 Loads = Callable[[tuple[str, bytes]], Any]
 
 INSERT_CHECKPOINT = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_OWN_CHECKPOINT = """
+INSERT OR REPLACE INTO checkpoints SELECT ?, ?, ?, ?, ?, ?, ?, ?
+WHERE NOT EXISTS (SELECT 1 FROM runs WHERE run_id = ? AND server != ?)
+"""
 INSERT_VALUE = "INSERT OR REPLACE INTO checkpoint_values VALUES (?, ?, ?, ?, ?, ?)"
 INSERT_WRITES = (
     "INSERT INTO checkpoint_writes (thread_id, ns, checkpoint_id, task_id, task_path, writes) VALUES (?, ?, ?, ?, ?, ?)"

@@ -31,6 +31,7 @@ from plait.store.saver_reads import Pages, Read, blocking, place_of
 from plait.store.saver_removals import copy_thread, delete_runs, delete_thread, keep_latest
 from plait.store.saver_rows import (
     INSERT_CHECKPOINT,
+    INSERT_OWN_CHECKPOINT,
     INSERT_VALUE,
     INSERT_WRITES,
     delta_history,
@@ -60,11 +61,20 @@ class Saver(BaseCheckpointSaver[str]):
     through `allowing(graph)`, which LangGraph's `compile` does by itself only with LANGGRAPH_STRICT_MSGPACK=true.
     The synchronous methods are for threads without an event loop (sync nodes); elsewhere they raise BlockingCall.
     A cancelled call does not undo what it wrote. All raise StoreError when the file cannot be used.
+    With `server`, a checkpoint of a run that another server of the same store has taken over is left out.
     """
 
-    def __init__(self, writer: Writer, read: Read, *, serde: SerializerProtocol | None = None, clean: Clean = str):
+    def __init__(
+        self,
+        writer: Writer,
+        read: Read,
+        *,
+        serde: SerializerProtocol | None = None,
+        clean: Clean = str,
+        server: str | None = None,
+    ):
         super().__init__(serde=serde or StrictSerializer())
-        self._writer, self._read, self._clean = writer, read, clean
+        self._writer, self._read, self._clean, self._server = writer, read, clean, server
         self._allowed: frozenset[object] = frozenset()
         self._clones: dict[frozenset[object], Saver] = {}
 
@@ -158,7 +168,11 @@ class Saver(BaseCheckpointSaver[str]):
         # The values come first: a checkpoint that can be seen has all of them.
         for value_row in long:
             self._writer.add(INSERT_VALUE, value_row)
-        await self._writer.added(INSERT_CHECKPOINT, row)
+        if self._server is None:
+            await self._writer.added(INSERT_CHECKPOINT, row)
+        else:
+            # One that slept has been taken for dead: its newer ids would hide what its successor did since.
+            await self._writer.added(INSERT_OWN_CHECKPOINT, (*row, described.get("run_id"), self._server))
         return {
             "configurable": {
                 "thread_id": place.thread_id,
