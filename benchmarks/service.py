@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from benchmarks import service_streams, service_wait
 
-SCENARIOS = {
+SCENARIOS: dict[str, Callable[[], None]] = {
     "streams": service_streams.main,
     "wait": service_wait.main,
     "fewer_streams": lambda: service_streams.main((20, 50), slow=100, over_s=5.0),
