@@ -98,6 +98,7 @@ def test_a_client_that_fills_the_queue_leaves_the_others_their_share() -> None:
     assert not queue.has_room("other", 10)
     assert queue.has_room("third", 10)
     assert not queue.has_room("third", 10, coming=5)
+    assert not FairQueue().has_room("alone", 2, coming=2)
     for number in range(10):
         queue.remove(str(number))
     assert queue.has_room("greedy", 10)

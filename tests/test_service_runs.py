@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 
 from plait.app import find_app
 from plait.flow.registry import gate_for
-from plait.service import create_router
+from plait.service import create_app, create_router
 from plait.service.callers import Caller
 from plait.service.graphs import assistant_id
 from plait.service.json_texts import loads
@@ -169,6 +169,36 @@ async def test_calls_that_were_paid_before_a_restart_are_not_paid_again(tmp_path
         assert len(left["stories"]) == 3
     assert provider.counters.accepted == 4
     assert provider.counters.duplicates == 1
+
+
+async def test_a_run_that_ends_with_its_client_ends_with_its_server(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        parked = await service.runner.start(asking("slow", {"steps": 1000}, str(uuid4())))
+        ends = await service.runner.start(asking("slow", {"steps": 1000}, str(uuid4()), cancel_on_disconnect=True))
+        waits = asyncio.create_task(service.runner.outcome(ends.run_id))
+        course = service.runner.course(ends.run_id)
+        async with asyncio.timeout(10):
+            while course is None or course.execution is None:  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.01)
+    outcome = await waits
+    assert outcome is not None
+    assert outcome.status == "interrupted"
+    async with service_in(tmp_path) as service:
+        assert (await seen(service, ends))["status"] == "interrupted"
+        assert service.runner.course(parked.run_id) is not None
+
+
+async def test_a_batch_is_begun_whole_or_not_at_all(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    bounds = ServiceOptions(max_running=2, max_queued=2, grace_s=0.05)
+    made = create_app(APP, settings=settings, options=bounds)
+    body = [{"assistant_id": "steps", "input": {"topic": "x"}}]
+
+    def asked() -> tuple[int, object]:
+        with TestClient(made, base_url="http://localhost") as client:
+            return client.post("/runs/batch", json=body * 5).status_code, client.get("/runs/recent").json()
+
+    assert await asyncio.to_thread(asked) == (429, {"runs": []})
 
 
 async def test_a_full_queue_refuses_with_the_time_to_come_back(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from plait.app import App
+from plait.app import App, open_workflow
 from plait.cli.batch import check_model_named, open_for_rows
 from plait.cli.options import Limits, span
 from plait.cli.signals import leave_soon
@@ -74,7 +74,7 @@ async def _serve(app: App, settings: Settings, bounds: ServiceOptions, options: 
     from plait.service.auth.binds import check_bind
     from plait.service.services import FILE_NAME, Service
 
-    await _check_models(app, settings)
+    await _check_workflows(app, settings)
     traces = _traces()
     _log(options, settings)
     file = options.store or settings.home / FILE_NAME
@@ -141,10 +141,18 @@ def _handling(stop: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-async def _check_models(app: App, settings: Settings) -> None:
-    """Raise SettingsError where a workflow would need plait's model and none is named: no service of toy answers."""
+async def _check_workflows(app: App, settings: Settings) -> None:
+    """Say which workflows cannot be loaded: whoever asks for one gets an error, the others are served.
+
+    Raises SettingsError where one would need plait's model and none is named: no service of toy answers.
+    """
     for name in app.workflows:
-        with contextlib.suppress(AppError):  # one that cannot be loaded is told to whoever asks for it
+        try:
+            async with open_workflow(app, name):
+                pass
+        except AppError as error:
+            _tell(f"cannot be served: {error}")
+        else:
             await check_model_named(app, name, settings, {})
 
 
@@ -159,6 +167,9 @@ def _service_options(options: Options) -> ServiceOptions:
     for flag, text in options.spans.items():
         if text is not None:
             changes[f"{flag.removeprefix('--')}_s"] = span(text, flag)
+    for origin in options.origins:
+        if origin != "*" and not origin.startswith(("http://", "https://")):
+            raise InputError(f"--cors-origin: expected * or an origin such as https://example.com, found {origin!r}")
     if options.origins:
         changes["cors_origins"] = (*found.cors_origins, *options.origins)
     if options.hosts or options.insecure:

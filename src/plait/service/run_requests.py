@@ -11,6 +11,7 @@ from plait.service.assistants import check_steps, resolve, settled
 from plait.service.bodies.runs import RunCreate, RunCreateStateless
 from plait.service.problems import problem
 from plait.service.routes.asks import Ask
+from plait.service.running.admissions import ENDS_WITH_CLIENT
 from plait.service.running.requests import RunRequest
 from plait.service.snapshots import iso
 from plait.service.webhook_targets import target_of
@@ -76,7 +77,7 @@ def check_webhook(url: str, hosts: Sequence[str]) -> None:
 
 def run_json(run: RunRecord) -> dict[str, object]:
     """The run as the API shows it."""
-    kwargs = {key: value for key, value in run.kwargs.items() if key != "context_given"}
+    kwargs = {key: value for key, value in run.kwargs.items() if key not in ("context_given", ENDS_WITH_CLIENT)}
     return {
         "run_id": run.run_id,
         "thread_id": run.thread_id,

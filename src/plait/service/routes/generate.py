@@ -153,6 +153,8 @@ async def _events(asked: Ask, single: SingleRun, body: GenerateBody) -> AsyncIte
             kind = said.get("type") or part.event
             if kind == "end":
                 end = said
+            elif part.event == "error":  # nothing of the run's own, which says so itself
+                yield event("error", dumps({"type": "error", "branch": "", "label": "", **said}))
             elif kind in _EVENTS:
                 yield event(kind, part.data)
         for name, last in _ending(end or _cut_off(single), body, expired=expired.is_set()):

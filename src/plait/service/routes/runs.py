@@ -58,6 +58,7 @@ async def create_stateless_run(asked: Asked, body: RunCreateStateless) -> Respon
 async def create_batch(asked: Asked, body: Annotated[list[RunCreateStateless], _BATCH]) -> Response:
     """Begin several stateless runs, in the background; all are checked before the first is begun."""
     requests = [await requested(asked, one, thread_id=None, way="background") for one in body]
+    asked.service.runner.check_room(asked.caller.client, len(requests))
     return answer([run_json(await _started(asked, request)) for request in requests])
 
 

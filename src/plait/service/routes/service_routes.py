@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader, HTTPBearer
 
 from plait.errors import PlaitError
 from plait.service.clients import ClientGone
@@ -80,6 +81,12 @@ class ServiceRoute(APIRoute):
         return bounded
 
 
+_KEY = APIKeyHeader(name="X-Api-Key", auto_error=False, description="An API key, where the service asks for one.")
+_BEARER = HTTPBearer(auto_error=False, description="The same, as OpenAI clients send it.")
+_SCHEMES = (Security(_KEY), Security(_BEARER))
+"""For the OpenAPI page: who calls is found out by the Entrance."""
+
+
 def router_for(router: APIRouter, service: Service, *, before: Sequence[Any] = ()) -> APIRouter:
     """The routes of a module's router, for one service: they ask who calls, after the dependencies `before`."""
     # A class of its own: however FastAPI includes a router, it keeps the class of its routes.
@@ -92,7 +99,7 @@ def router_for(router: APIRouter, service: Service, *, before: Sequence[Any] = (
             copied.__class__ = kinds.setdefault(kind, type(kind.__name__, (kind,), {"service": service}))
         found.routes.append(copied)
     asking = APIRouter()
-    asking.include_router(found, dependencies=[*before, Depends(Entrance(service))])
+    asking.include_router(found, dependencies=[*before, Depends(Entrance(service)), *([] if before else _SCHEMES)])
     return asking
 
 
@@ -150,8 +157,16 @@ def _check_shape(body: bytes, max_depth: int) -> None:
 
 
 def _explained(errors: Sequence[Any]) -> str:
-    lines = []
+    lines: dict[str, str] = {}
     for error in errors:
         place = ".".join(str(part) for part in error["loc"] if part != "body") or "body"
-        lines.append(f"{place}: {error['msg']}")
-    return "; ".join(lines)
+        field = place.partition(".")[0]
+        if field not in lines:  # of a value that may be one of several kinds, every kind complains
+            lines[field] = f"{place}: {_WORDS.get(error['type'], error['msg'])}"
+    return "; ".join(lines.values())
+
+
+_WORDS = {
+    "missing": "expected a value, found none: add it",
+    "extra_forbidden": "there is no such field: correct its name, or leave it out (GET /docs lists the fields)",
+}

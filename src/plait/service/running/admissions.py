@@ -9,6 +9,9 @@ from langchain_core.utils.uuid import uuid7
 from plait.service.running.requests import RunRequest
 from plait.store.service.records import RunRecord, ThreadRecord
 
+ENDS_WITH_CLIENT = "ends_with_client"
+"""In a run's kwargs: nobody can come back for it, so it ends with its server as it does with its client."""
+
 
 def records_of(request: RunRequest, server: str) -> tuple[RunRecord, ThreadRecord | None]:
     """What a request becomes in the store of a server: a pending run, and the thread that may be made for it."""
@@ -34,7 +37,7 @@ def records_of(request: RunRequest, server: str) -> tuple[RunRecord, ThreadRecor
         assistant.assistant_id,
         owner=request.caller.identity,
         metadata={**assistant.metadata, **named, **request.metadata},
-        kwargs=request.kwargs,
+        kwargs={**request.kwargs, ENDS_WITH_CLIENT: True} if _ends_with_client(request) else request.kwargs,
         multitask_strategy=request.strategy,
         created_at=now,
         updated_at=now,
@@ -46,6 +49,10 @@ def records_of(request: RunRequest, server: str) -> tuple[RunRecord, ThreadRecor
         interactive=request.interactive,
     )
     return run, thread
+
+
+def _ends_with_client(request: RunRequest) -> bool:
+    return request.cancel_on_disconnect and not request.kwargs.get("resumable")
 
 
 def thread_config(request: RunRequest) -> dict[str, object]:

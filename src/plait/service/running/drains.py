@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from plait.service.running.admissions import ENDS_WITH_CLIENT
 from plait.service.running.courses import Course
 from plait.service.running.dispatchers import Dispatcher
 from plait.service.running.executions import Execution
@@ -29,7 +30,7 @@ class Drain:
         """Begin no more, and let running runs end; those that do not within `grace_s` are parked.
 
         In the last fifth of that time they stop after the step they are in, at its end at once. Runs that are parked or
-        were waiting are pending in the store and go on where they were.
+        were waiting are pending in the store and go on where they were; one that ends with its client is cancelled.
         """
         self.begun = True
         self._dispatcher.stop()
@@ -47,8 +48,13 @@ class Drain:
         """Park what runs without waiting any longer."""
         self._hurried.set()
 
-    def fit(self, execution: Execution) -> None:
+    def fit(self, course: Course, execution: Execution) -> None:
         """Let a run that begins meanwhile do as the others do."""
+        if course.run.kwargs.get(ENDS_WITH_CLIENT):
+            if self._parking and course.cancel is None:
+                course.cancel, course.cancel_reason = "interrupt", "its server ended"
+                execution.stop("interrupt")
+            return
         if self._stepping:
             execution.drain()
         if self._parking:
@@ -57,4 +63,4 @@ class Drain:
     def _fit_all(self, courses: Mapping[str, Course]) -> None:
         for course in courses.values():
             if course.execution is not None:
-                self.fit(course.execution)
+                self.fit(course, course.execution)

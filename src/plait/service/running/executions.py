@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, cast
@@ -230,6 +231,10 @@ class Execution:
         cause = failure.__cause__ if isinstance(failure, RunFailed) else None
         told = cause or failure
         text = self._clean(_words(told))
+        if isinstance(failure, RunFailed):
+            logger.warning("run %s failed at %s", self.run.run_id, _place(told))
+        # The lines of code alone tell nothing of what was asked; the message may.
+        logger.debug("run %s failed", self.run.run_id, exc_info=told)
         error: dict[str, object] = {"error": type(told).__name__, "message": text}
         if isinstance(told, QuotaReached):
             error["resets_at"] = told.resets_at
@@ -263,6 +268,12 @@ class Execution:
         task = asyncio.current_task()
         while task is not None and task.cancelling():
             task.uncancel()
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or list(frames)
+    return f"{own[-1].filename}:{own[-1].lineno}, in {own[-1].name}" if own else "an unknown place"
 
 
 def _words(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import time
 
 from plait.service.crons import CronClock
 from plait.service.options import ServiceOptions
+from plait.service.running.admissions import ENDS_WITH_CLIENT
 from plait.service.running.runners import Runner
 from plait.service.webhooks import Webhooks
 from plait.store.savers import Saver
@@ -102,8 +103,9 @@ class Keeper:
             for run in adopted.resumed:
                 logger.info("run %s is taken over from %s", run.run_id, dead)
                 self._runner.take_over(run, temporary=await self._is_temporary(run))
-                if run.cancel is not None:
-                    await self._runner.cancel(run.run_id, action=run.cancel)
+                if run.cancel is not None or run.kwargs.get(ENDS_WITH_CLIENT):
+                    reason = "its server ended, and its client with it (on_disconnect=cancel)"
+                    await self._runner.cancel(run.run_id, action=run.cancel or "interrupt", reason=reason)
 
     async def _is_temporary(self, run: RunRecord) -> bool:
         noted = run.kwargs.get("temporary")

@@ -50,7 +50,7 @@ class FairQueue:
         if count < most:
             return True
         clients = len(self._of) + (client not in self._of)
-        return count < 2 * most and self._of[client] < most / clients
+        return count < 2 * most and self._of[client] + coming < most / clients
 
     def put(self, waiting: Waiting) -> None:
         """Let a run wait."""

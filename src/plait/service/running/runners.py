@@ -90,6 +90,10 @@ class Runner:
 
     # --- for the routes ----------------------------------------------------------------------------------
 
+    def check_room(self, client: str, count: int) -> None:
+        """Raises HTTPException (429, 503) where a client may not have so many more runs wait."""
+        self._refuse_more(client, count - 1)
+
     async def start(self, request: RunRequest) -> RunRecord:
         """Put a run in line. Raises HTTPException: 429, 503; ThreadNotFound, ThreadBusy, StoreError."""
         self._refuse_more(request.caller.client)
@@ -266,10 +270,10 @@ class Runner:
 
     # --- one run -----------------------------------------------------------------------------------------
 
-    def _refuse_more(self, client: str) -> None:
+    def _refuse_more(self, client: str, besides: int = 0) -> None:
         if self._drain.begun:
             raise self._ending()
-        if not self._dispatcher.has_room(client, self._options.max_queued, coming=self._admitting):
+        if not self._dispatcher.has_room(client, self._options.max_queued, coming=self._admitting + besides):
             raise too_many(f"{self.queued} runs wait already, which is the most: come back in a moment", 5.0)
 
     def _ending(self) -> Exception:
@@ -330,7 +334,7 @@ class Runner:
         execution.scope.observer = self._listener.on_started(run)
         if course.cancel is not None:
             execution.stop(course.cancel)
-        self._drain.fit(execution)
+        self._drain.fit(course, execution)
         log = await self._log_of(course)
         publish = FirstToken(log.publish, lambda: self._listener.on_first_token(run, time.time() - course.queued_at))
         await log.publish([("metadata", {"run_id": run.run_id, "attempt": run.attempt})])
