@@ -26,10 +26,11 @@ demo-eval: ## Evaluate two prompts on the embedded model, compare them, write a 
 	$(EVAL_HOME) $(BIN)/plait compare before after
 	$(EVAL_HOME) $(BIN)/plait report after --html $(EVAL_FOLDER)/report.html --force
 
-test: ## Run the tests
+test: ## Run the tests, on all cores; what fails beside others is tried again alone
 	@sh scripts/bootstrap.sh test
 	@$(MAKE) --no-print-directory -s weights
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile || \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 check: lint test ## Everything a change must pass
 

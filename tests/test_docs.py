@@ -159,18 +159,15 @@ def start_servers(page: Path, shell: Shell) -> None:
 def serving(words: list[str], folder: Path, env: dict[str, str]) -> Generator[str]:
     """A server while the block lasts; gives the port that it names on stderr, and asks it to end orderly."""
     with subprocess.Popen(words, cwd=folder, env={**os.environ, **env}, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        said: list[str] = []
-        for line in process.stderr:
-            said.append(line)
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
-                break
-        else:
-            pytest.fail("".join(said))
+        try:
+            port, said = _port_of(process)
+        except BaseException:
+            process.kill()  # or the end of the block would wait for it
+            raise
         reader = threading.Thread(target=said.extend, args=(process.stderr,))
         reader.start()
         try:
-            yield found[1]
+            yield port
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -181,7 +178,18 @@ def serving(words: list[str], folder: Path, env: dict[str, str]) -> Generator[st
         assert code in (0, -signal.SIGTERM), "".join(said)  # uvicorn ends by the signal, once it is done
 
 
-@pytest.mark.timeout(300)  # a page may have dozens of commands
+def _port_of(process: subprocess.Popen[str]) -> tuple[str, list[str]]:
+    """The port that a server names when it listens, and all that it said until then."""
+    assert process.stderr is not None
+    said: list[str] = []
+    for line in process.stderr:
+        said.append(line)
+        if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
+            return found[1], said
+    pytest.fail("".join(said))
+
+
+@pytest.mark.timeout(600)  # a page may have dozens of commands
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_documented_commands_run(page: Path, tmp_path: Path) -> None:
     (tmp_path / "topic.txt").write_text("a lighthouse")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from plait.store.service.keys import Keys, KeyUsage
     from plait.store.service.records import KeyRecord
 
+T = TypeVar("T")
 Work = Callable[[], int]
 Where = tuple[Path | None, Path | None]
 """The app's folder and the store's file, as the command line names them."""
@@ -88,6 +88,12 @@ def revoke(
     return partial(_revoke, key_id, (directory, store))
 
 
+def _await(work: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
+    return asyncio.run(work)
+
+
 def _file(where: Where) -> Path:
     from plait.cli.apps import open_app
 
@@ -114,7 +120,7 @@ def _create(name: str, owner: str | None, limits: Most, where: Where) -> int:
     _check_name("--owner", owner)
     _check_limits(limits)
     expires_at = None if limits.expires is None else end_of(limits.expires, now)
-    key, record = asyncio.run(_add(_file(where), name, owner, limits, (now, expires_at)))
+    key, record = _await(_add(_file(where), name, owner, limits, (now, expires_at)))
     sys.stdout.write(f"{key}\n")
     sys.stdout.flush()
     sys.stderr.write(
@@ -191,7 +197,7 @@ def _list(where: Where, *, as_json: bool) -> int:
     from plait.json_values import dumps
 
     now = time.time()
-    found = asyncio.run(_read(_file(where), now))
+    found = _await(_read(_file(where), now))
     if as_json:
         sys.stdout.write(f"{dumps([_as_json(*each, now) for each in found], indent=2)}\n")
         return 0
@@ -286,7 +292,7 @@ def _revoke(key_id: str, where: Where) -> int:
     from plait.store.service.key_texts import id_of, is_key
 
     wanted = id_of(key_id) if is_key(key_id) else key_id.removesuffix("...")
-    revoked = asyncio.run(_end(_file(where), wanted, time.time()))
+    revoked = _await(_end(_file(where), wanted, time.time()))
     sys.stderr.write(f"{'revoked' if revoked else 'was revoked before:'} {wanted}\n")
     return 0
 
