@@ -221,7 +221,7 @@ def test_three_streams_fill_at_once_and_stop_when_the_run_is_cancelled(open_page
     expect(status_of(page, "stories")).to_have_text("cancelled")
     elsewhere(provider.idle())
     expect(panes.locator(".state")).to_have_text(["stopped"] * 3)
-    expect(page.locator("#recents li").first).to_contain_text("interrupted")
+    expect(page.locator("#recents li").first).to_contain_text("cancelled")
 
 
 def test_a_page_that_is_closed_pays_for_nothing_more(open_page: Open, provider: Simulator) -> None:

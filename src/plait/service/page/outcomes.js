@@ -83,12 +83,15 @@ export function buildRun({ workflow, nodes: names, input, timed, cancel, resume,
   function consumed(found, cost) {
     if (!found || !found.calls) return;
     const cached = found.cached_tokens ? ` (${count(found.cached_tokens)} cached)` : "";
-    const parts = [many(found.calls, "model call"), `${count(found.input_tokens)}${cached} tokens read`];
-    parts.push(`${found.estimated ? "about " : ""}${count(found.output_tokens)} written`);
+    const parts = [many(found.calls, "model call")];
+    const counted = found.input_tokens || found.output_tokens;
+    if (counted) parts.push(`${count(found.input_tokens)}${cached} tokens read`);
+    if (counted) parts.push(`${found.estimated ? "about " : ""}${count(found.output_tokens)} written`);
+    else parts.push("cut off before their tokens were counted");
     const again = found.attempts - found.calls;
     if (again > 0) parts.push(many(again, "retry").replace("retrys", "retries"));
     if (found.replayed_calls) parts.push(`${found.replayed_calls} replayed`);
-    if (cost !== null && cost !== undefined) parts.push(usd(cost));
+    if (counted && cost !== null && cost !== undefined) parts.push(usd(cost));
     say(usage, parts.join(" · "));
   }
 

@@ -3,7 +3,7 @@
 import { ago, count, make, say, seconds, unseen, usd } from "./elements.js";
 
 const STATES = { success: "done", error: "failed", timeout: "failed", running: "running", pending: "waiting", interrupted: "stopped" };
-const WORDS = { pending: "waits for its turn", interrupted: "interrupted", timeout: "timed out", error: "failed", success: "done" };
+const WORDS = { pending: "waits for its turn", interrupted: "cancelled", timeout: "timed out", error: "failed", success: "done" };
 
 // Draws the rows anew where they changed; `current` is the run that is on the page.
 export function drawRecents(list, runs, { current, cancel }) {
