@@ -40,6 +40,9 @@ def clean_env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.upper().startswith(_PREFIXES) or name.upper().endswith("_PROXY"):
             monkeypatch.delenv(name)
+    # Some libraries note the terminal's size there, and later tests would be as wide.
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "state" / "plait"))
 
