@@ -27,6 +27,7 @@ from plait.service.listeners import Listener, Listeners
 from plait.service.metrics import Metrics
 from plait.service.observation import own_listeners
 from plait.service.options import ServiceOptions
+from plait.service.running.equipment import Equipment
 from plait.service.running.keepers import Keeper
 from plait.service.running.runners import Runner
 from plait.service.webhooks import Webhooks
@@ -127,16 +128,18 @@ class Service:
         # It ends last: what runs that end now have to tell is sent before.
         webhooks = await stack.enter_async_context(Webhooks(self.options.webhook_hosts, clock=clock))
         self.runner = Runner(
-            server,
-            store=self.store,
-            saver=self.saver,
-            graphs=self.graphs,
-            settings=self.settings,
-            options=self.options,
-            limits=self.limits,
-            listener=self._listener,
-            prices=prices,
-            webhooks=webhooks,
+            Equipment(
+                server,
+                self.store,
+                self.saver,
+                self.graphs,
+                self.settings,
+                self.options,
+                self.limits,
+                self._listener,
+                prices,
+                webhooks,
+            )
         )
         crons = CronClock(self, clock)
         keeper = Keeper(self.runner, self.store, self.saver, self.options, crons=crons, webhooks=webhooks)

@@ -14,49 +14,32 @@ from plait.batches.rows import usage_of
 from plait.flow.usage import Tokens
 from plait.journal import Journal
 from plait.json_values import to_json
-from plait.prices import Prices
-from plait.service.graphs import Graphs
-from plait.service.listeners import Figures, Listener, costs
-from plait.service.running.courses import Course, Limits
+from plait.service.listeners import Figures, costs
+from plait.service.running.courses import Course
+from plait.service.running.equipment import Equipment
 from plait.service.running.executions import Execution
 from plait.service.running.leftovers import Ended
 from plait.service.running.requests import Outcome
 from plait.service.states import outcome_of
-from plait.service.webhooks import Webhooks
-from plait.store.savers import Saver
-from plait.store.service import ServiceStore
-from plait.store.service.records import EVERYTHING, Json, RunRecord
+from plait.store.service.records import EVERYTHING, Json
 from plait.store.service.runs import RunOutcome
 from plait.store.service.threads import ThreadOutcome
 
 
 class Endings:
-    """Ends the runs of one server, whose name in the store is `server`."""
+    """Ends the runs of one server."""
 
-    def __init__(
-        self,
-        server: str,
-        store: ServiceStore,
-        saver: Saver,
-        graphs: Graphs,
-        *,
-        journal: Journal,
-        prices: Prices,
-        limits: Limits,
-        listener: Listener,
-        afterwards: Afterwards,
-        webhooks: Webhooks,
-    ) -> None:
-        self._server = server
-        self._store = store
-        self._saver = saver
-        self._graphs = graphs
+    def __init__(self, equipment: Equipment, journal: Journal, afterwards: Afterwards) -> None:
+        self._server = equipment.server
+        self._store = equipment.store
+        self._saver = equipment.saver
+        self._graphs = equipment.graphs
+        self._prices = equipment.prices
+        self._limits = equipment.limits
+        self._listener = equipment.listener
+        self._webhooks = equipment.webhooks
         self._journal = journal
-        self._prices = prices
-        self._limits = limits
-        self._listener = listener
         self._afterwards = afterwards
-        self._webhooks = webhooks
 
     async def end(self, course: Course, execution: Execution, ended: Ended) -> None:
         """Store how a run ended that had begun."""
@@ -157,8 +140,3 @@ def _outcome_of(course: Course, ended: Ended) -> ThreadOutcome:
         error = {"error": "UserInterrupt", "message": course.cancel_reason}
     values = ended.values if isinstance(ended.values, Mapping) or ended.values is None else {"value": ended.values}
     return ThreadOutcome(ended.thread_status, cast("Json | None", values), ended.thread_interrupts, error)
-
-
-def is_over(run: RunRecord) -> bool:
-    """Whether a run's end is stored."""
-    return run.status not in ("pending", "running")

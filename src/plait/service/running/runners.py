@@ -14,25 +14,18 @@ from typing import Self
 from plait.afterwards import Afterwards
 from plait.batches.rows import known_keys
 from plait.journal import Journal
-from plait.prices import Prices
-from plait.service.graphs import Graphs
-from plait.service.listeners import Listener
-from plait.service.options import ServiceOptions
 from plait.service.problems import problem, too_many
 from plait.service.running.admissions import records_of, thread_config
-from plait.service.running.courses import Course, Limits
+from plait.service.running.courses import Course
 from plait.service.running.dispatchers import Dispatcher
 from plait.service.running.drains import Drain
 from plait.service.running.endings import Endings
+from plait.service.running.equipment import Equipment
 from plait.service.running.executions import Execution
 from plait.service.running.followers import Follower, checked_id
 from plait.service.running.logs import FirstToken, StreamLog
 from plait.service.running.requests import Outcome, Part, RunRequest
 from plait.service.running.topics import Topic
-from plait.service.webhooks import Webhooks
-from plait.settings import Settings
-from plait.store.savers import Saver
-from plait.store.service import ServiceStore
 from plait.store.service.records import EVERYTHING, CancelAction, RunRecord
 
 logger = logging.getLogger("plait.service")
@@ -44,45 +37,20 @@ _PARKED = Part(
 
 
 class Runner:
-    """The runs of one server. `server` is its name in the store, `run` claims what waits and never the same twice."""
+    """The runs of one server, each begun once; `server` is its name in the store."""
 
-    def __init__(
-        self,
-        server: str,
-        *,
-        store: ServiceStore,
-        saver: Saver,
-        graphs: Graphs,
-        settings: Settings,
-        options: ServiceOptions,
-        limits: Limits,
-        listener: Listener,
-        prices: Prices,
-        webhooks: Webhooks,
-    ) -> None:
-        self.server = server
-        self._store = store
-        self._graphs = graphs
-        self._settings = settings
-        self._options = options
-        self._limits = limits
-        self._listener = listener
-        self._journal = Journal(store.writer)
-        self._keys = known_keys(settings)
-        self._follower = Follower(store, listener)
+    def __init__(self, equipment: Equipment) -> None:
+        self._equipment = equipment
+        self.server = equipment.server
+        self._store = equipment.store
+        self._options = options = equipment.options
+        self._limits = limits = equipment.limits
+        self._listener = equipment.listener
+        self._journal = Journal(equipment.store.writer)
+        self._keys = known_keys(equipment.settings)
+        self._follower = Follower(equipment.store, equipment.listener)
         self._afterwards = Afterwards()
-        self._endings = Endings(
-            server,
-            store,
-            saver,
-            graphs,
-            journal=self._journal,
-            prices=prices,
-            limits=limits,
-            listener=listener,
-            afterwards=self._afterwards,
-            webhooks=webhooks,
-        )
+        self._endings = Endings(equipment, self._journal, self._afterwards)
         self._dispatcher = Dispatcher(self._begin, most=options.max_running, most_of=limits.max_running)
         self._courses: dict[str, Course] = {}
         self._drain = Drain(self._dispatcher)
@@ -323,8 +291,8 @@ class Runner:
         run = course.run
         execution = Execution(
             run,
-            graphs=self._graphs,
-            settings=self._settings,
+            graphs=self._equipment.graphs,
+            settings=self._equipment.settings,
             journal=self._journal,
             keys=self._keys,
             caller=course.caller,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from plait.errors import StoreError
-from plait.store.files import Durability, explained, open_to_write
+from plait.store.files import Durability
 from plait.store.service.assistants import Assistants
 from plait.store.service.crons import Crons
 from plait.store.service.databases import Database
@@ -32,8 +31,6 @@ Prepare = Callable[[sqlite3.Connection], None]
 
 # What comes while a commit is written shares the next one: where no commit waits for a disk, that is company enough.
 _GATHER_S = 0.0
-_PATIENCE_S = 30.0
-_RETRY_S = 0.01
 
 
 class ServiceStore:
@@ -61,7 +58,6 @@ class ServiceStore:
                 step(connection)
 
         self.file = file
-        self._durability: Durability = durability
         self.writer = Writer(file, prepare=prepare, durability=durability, gather_s=_GATHER_S)
         self._readers = Readers(file)
         database = Database(self.writer, self._readers, clock)
@@ -76,7 +72,6 @@ class ServiceStore:
     async def open(self) -> None:
         """Make the file or bring it up to date; StoreError when it is damaged, of a newer plait, or cannot be used."""
         try:
-            await asyncio.to_thread(_into_wal, self.file, self._durability)
             await self.writer.do(lambda _: None)
         except StoreError as error:
             message = str(error).replace("go on with `plait resume`", "start the service again")
@@ -99,20 +94,3 @@ class ServiceStore:
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """The result of `work` on a read-only connection, in one read transaction, on a thread of a small pool."""
         return await self._readers.read(work)
-
-
-def _into_wal(file: Path, durability: Durability) -> None:
-    """Make the file and let it have readers beside its writers.
-
-    That change fails at once, whatever the timeout, while another process makes it, as when servers start together.
-    """
-    until = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            with contextlib.closing(open_to_write(file, durability)):
-                return
-        except (sqlite3.Error, OSError) as error:
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
-            if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() >= until:
-                raise explained(file, error) from error
-        time.sleep(_RETRY_S)
