@@ -57,7 +57,9 @@ def serve(options: Options) -> int:
         import uvicorn  # noqa: F401
 
         from plait.service import ServiceOptions  # noqa: F401
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "plait").partition(".")[0] == "plait":
+            raise  # a broken install, which the extra does not mend
         raise SettingsError(f"plait serve needs {error.name}: pip install 'plait[serve]'") from error
     if options.auth not in (None, "keys"):
         raise InputError(f"--auth: expected keys, found {options.auth!r}")
