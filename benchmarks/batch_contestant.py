@@ -13,7 +13,7 @@ from benchmarks.peers.contest import Course, Tally, take_part
 from plait.batches import Batch
 from plait.process import own_process, run_loop
 from plait.settings import Settings, from_env
-from plait.store.folders import list_batches
+from plait.store.folders import FolderShelf
 
 _WORKFLOWS = {1: "ask", 3: "ask_thrice"}
 
@@ -35,7 +35,7 @@ async def _rows(course: Course) -> Tally:
     )
     tally, failed = Tally(), Counter[str]()
     with own_process(settings):
-        tally.done = sum(batch.counts.get("success", 0) for batch in list_batches(settings.home))
+        tally.done = sum(batch.counts.get("success", 0) for batch in FolderShelf(settings.home).batches())
         async with aclosing(_batch(course, settings)) as batch:
             async for row in batch:
                 if row.status == "success":
@@ -47,7 +47,7 @@ async def _rows(course: Course) -> Tally:
 
 
 def _batch(course: Course, settings: Settings) -> Batch:
-    if list_batches(settings.home):
+    if FolderShelf(settings.home).batches():
         return plait.resume(settings=settings)
     settings.home.mkdir(parents=True, exist_ok=True)
     data = settings.home / "rows.jsonl"

@@ -23,7 +23,7 @@ from plait.forecasts import Actual
 from plait.models import chat_model
 from plait.settings import Settings, from_env
 from plait.simulator import Profile, Simulator
-from plait.store.folders import find_batch
+from plait.store.folders import FolderShelf
 
 SIZES: Mapping[str, Callable[[Random], float]] = {
     "constant": lambda _: 100.0,
@@ -95,8 +95,12 @@ async def play(case: Case, home: Path) -> Outcome:
         planned = await plan(new)
         async for _ in plait.resume(planned.batch_id, workflow=graph, settings=settings):
             pass
-        folder = await asyncio.to_thread(find_batch, home, planned.batch_id)
-        return Outcome(planned, await asyncio.to_thread(actual_of, folder, planned.probe.positions))
+        return Outcome(planned, await asyncio.to_thread(_actual, home, planned))
+
+
+def _actual(home: Path, planned: Planned) -> Actual:
+    with FolderShelf(home).find(planned.batch_id).read() as reader:
+        return actual_of(reader, planned.probe.positions)
 
 
 def _write(file: Path, rows: list[dict[str, str]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import AsyncGenerator, Generator
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
@@ -13,6 +14,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from plait.simulator import Simulator
+from tests.servers import Server, postgres_server, redis_server
 
 # Shared machines are slow at times: that is no finding.
 hypothesis.settings.register_profile("plait", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -58,6 +60,48 @@ def no_blocking_calls() -> Generator[BlockBuster]:
         import_module(module)
     with blockbuster_ctx(scanned_modules=_OURS) as blockbuster:
         yield blockbuster
+
+
+@pytest.fixture(scope="session")
+def postgres_instance() -> Generator[Server]:
+    """A PostgreSQL server for the whole session; most tests want a `postgres` database of their own."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_instance: Server) -> Generator[str]:
+    """The DSN of an empty database, dropped after the test."""
+    import psycopg  # loaded where it is needed: an extra
+
+    name = f"t{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_instance.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        yield postgres_instance.url.rpartition("/")[0] + f"/{name}"
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Path | str]:
+    """Of a store that is not there yet, in each kind of database: a file, or the DSN of an empty schema."""
+    if request.param == "sqlite":
+        yield tmp_path / "store.db"
+        return
+    import psycopg  # loaded where it is needed: an extra
+
+    server: Server = request.getfixturevalue("postgres_instance")
+    name = f"s{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {name}".encode())
+        yield f"{server.url}?options=-csearch_path%3D{name}"
+        connection.execute(f"DROP SCHEMA {name} CASCADE".encode())
+
+
+@pytest.fixture(scope="session")
+def redis_instance() -> Generator[Server]:
+    """A Redis server for the whole session."""
+    with redis_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -39,9 +39,8 @@ from plait.prices import load_prices
 from plait.runs import Graph
 from plait.settings import Settings, from_env
 from plait.simulator import Behaviour, Body, Simulator
-from plait.store.batches import BatchStore
-from plait.store.folders import remove_batch
-from plait.store.readers import BatchReader
+from plait.store.folders import FolderPlace
+from plait.store.places import shelf_of
 from plait.store.rows import RowRecord
 
 
@@ -136,7 +135,7 @@ class Stored(NamedTuple):
 
 async def read(settings: Settings, batch: Batch) -> Stored:
     def look() -> Stored:
-        with BatchReader(settings.home / "batches" / batch.id) as reader:
+        with shelf_of(settings).place(batch.id).read() as reader:
             paid = sum(totals.calls for totals in reader.models().values())
             return Stored(reader.meta, reader.counts(), [record.position for record in reader.rows()], paid)
 
@@ -505,7 +504,7 @@ async def test_answers_of_a_chain_are_kept_under_its_node(provider: Simulator, h
     await run(batch)
 
     def branches() -> list[str]:
-        with closing(sqlite3.connect(batch.folder / "batch.db")) as connection:
+        with closing(sqlite3.connect(batch.place.files / "batch.db")) as connection:
             return sorted(branch for (branch,) in connection.execute("SELECT branch FROM calls"))
 
     assert await asyncio.to_thread(branches) == ["ask@1[0]", "ask@1[1]", "ask@1[2]"]
@@ -530,7 +529,7 @@ async def test_a_generators_row_with_a_lone_surrogate_is_kept_and_run(provider: 
 
     batch = plait.batch(echo(), generated(), settings=home)
     assert {record.status for record in await run(batch)} == {"success"}
-    examples = [example async for example in spooled_before(home.home / "batches" / batch.id)]
+    examples = [example async for example in spooled_before(shelf_of(home).place(batch.id))]
     assert [example.inputs["note"] for example in examples] == ["\ud800", "plain"]
 
 
@@ -539,7 +538,7 @@ async def test_a_row_that_cannot_be_stored_ends_the_rows_with_an_error(tmp_path:
         for number in range(2):
             yield Example(number, f"r{number}", {"question": "?"})
 
-    store = await BatchStore.create(tmp_path / "one", {})
+    store = await FolderPlace(tmp_path / "one").create({})
     refuse = (
         "CREATE TRIGGER refused BEFORE INSERT ON examples WHEN NEW.position = 1 BEGIN SELECT RAISE(ABORT, 'no'); END"
     )
@@ -558,7 +557,7 @@ async def test_a_generators_rows_run_with_what_a_resume_reads(home: Settings) ->
         echo(), iter([{"question": "one", "note": day}, {"question": "two", "note": b"x"}]), settings=home
     )
     records = sorted(await run(batch), key=lambda record: record.position)
-    examples = [example async for example in spooled_before(home.home / "batches" / batch.id)]
+    examples = [example async for example in spooled_before(shelf_of(home).place(batch.id))]
     said = [f"{type(example.inputs['note']).__name__} {example.inputs['note']}" for example in examples]
     assert [record.outputs for record in records] == [
         {"question": example.inputs["question"], "note": example.inputs["note"], "said": words}
@@ -634,7 +633,7 @@ async def test_the_whole_id_of_a_reused_batch_is_stored_and_may_be_gone_at_a_res
     stored = (await read(home, second)).meta["options"]
     assert isinstance(stored, dict)
     assert stored["reuse"] == first.id
-    await asyncio.to_thread(remove_batch, home.home / "batches" / first.id)
+    await asyncio.to_thread(FolderPlace(home.home / "batches" / first.id).remove)
     await run(plait.resume(second.id, workflow=four_calls(), settings=home))
     assert (await read(home, second)).counts == {"success": 4}
     assert "goes on without" in caplog.text

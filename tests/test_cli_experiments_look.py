@@ -284,7 +284,7 @@ def test_the_list_tells_programs_the_same_as_the_report(home: Path, capsys: pyte
     assert [failed["failure"]["evaluator"] for failed in report["evaluator_failures"]] == ["picky"]
     assert [check["met"] for check in report["thresholds"]] == [True, False]
     assert listed["after"]["reused"] == "before"
-    assert listed["after"]["folder"] == report["folder"] == str(read(home, "after").folder)
+    assert listed["after"]["folder"] == report["folder"] == str(read(home, "after").place)
 
 
 def test_without_experiments_the_list_says_how_to_begin_one(

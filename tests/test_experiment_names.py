@@ -27,8 +27,7 @@ from plait.experiments.openings import check_name
 from plait.experiments.readings import find_experiment, list_experiments, read_experiment
 from plait.settings import Settings, from_env
 from plait.simulator import Simulator
-from plait.store.batches import BatchStore
-from plait.store.folders import batches_folder, find_batch, list_batches, naming
+from plait.store.folders import FolderPlace, FolderShelf
 
 
 class State(TypedDict):
@@ -75,13 +74,13 @@ async def settings(provider: Simulator, tmp_path: Path) -> Settings:
 
 async def make(home: Path, batch_id: str, **meta: object) -> None:
     stored = {"workflow": "story", "created_at": 1.0, "status": "finished", **meta}
-    await (await BatchStore.create(batches_folder(home) / batch_id, stored)).close()
+    await (await FolderPlace(FolderShelf(home).folder / batch_id).create(stored)).close()
 
 
 async def made_by_name(home: Path, batch_id: str, name: str) -> None:
     """As experiments are made: the name is looked for, and the batch is there, before anybody else looks."""
-    async with naming(home):
-        await asyncio.to_thread(check_name, home, name)
+    async with FolderShelf(home).naming():
+        await asyncio.to_thread(check_name, FolderShelf(home), name)
         await make(home, batch_id, name=name, created_at=time.time(), **{EXPERIMENT: {}})
 
 
@@ -94,17 +93,17 @@ async def test_of_several_who_want_a_name_at_once_one_gets_it(tmp_path: Path) ->
     refused = [error for error in ended if error is not None]
     assert len(refused) == 5
     assert all(isinstance(error, InputError) and "wanted is there already" in str(error) for error in refused)
-    found = await asyncio.to_thread(list_experiments, tmp_path)
+    found = await asyncio.to_thread(list_experiments, FolderShelf(tmp_path))
     assert sorted(str(batch.name) for batch in found) == ["another", "wanted"]
 
 
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
-from plait.store.folders import naming
+from plait.store.folders import FolderPlace, FolderShelf
 
 async def main():
-    async with naming(Path(sys.argv[1])):
+    async with FolderShelf(Path(sys.argv[1])).naming():
         print("inside", flush=True)
         await asyncio.Event().wait()
 
@@ -122,22 +121,22 @@ async def test_another_process_that_names_a_batch_is_waited_for_until_it_ends(tm
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await made_by_name(tmp_path, "story-1", "wanted")
-        assert await asyncio.to_thread(list_batches, tmp_path) == []
+        assert await asyncio.to_thread(FolderShelf(tmp_path).batches) == []
     finally:
         holder.send_signal(signal.SIGKILL)
         await asyncio.to_thread(holder.communicate)
     await made_by_name(tmp_path, "story-1", "wanted")
-    assert [batch.name for batch in await asyncio.to_thread(list_batches, tmp_path)] == ["wanted"]
+    assert [batch.name for batch in await asyncio.to_thread(FolderShelf(tmp_path).batches)] == ["wanted"]
 
 
 async def test_whoever_stops_waiting_for_a_name_leaves_it_to_others(tmp_path: Path) -> None:
-    async with naming(tmp_path):
+    async with FolderShelf(tmp_path).naming():
         waiting = asyncio.create_task(made_by_name(tmp_path, "story-1", "wanted"))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
     await made_by_name(tmp_path, "story-2", "wanted")
-    assert [batch.id for batch in await asyncio.to_thread(list_batches, tmp_path)] == ["story-2"]
+    assert [batch.id for batch in await asyncio.to_thread(FolderShelf(tmp_path).batches)] == ["story-2"]
 
 
 def test_a_name_is_refused_by_what_has_it(tmp_path: Path) -> None:
@@ -145,31 +144,31 @@ def test_a_name_is_refused_by_what_has_it(tmp_path: Path) -> None:
     asyncio.run(make(tmp_path, "story-2", name="begun", status="paused", **{EXPERIMENT: {}}))
     asyncio.run(make(tmp_path, "story-3"))
     with pytest.raises(InputError, match=r"done is there already \(story-1\): choose another name"):
-        check_name(tmp_path, "done")
+        check_name(FolderShelf(tmp_path), "done")
     with pytest.raises(InputError, match="story-1 is there already"):
-        check_name(tmp_path, "story-1")
+        check_name(FolderShelf(tmp_path), "story-1")
     with pytest.raises(InputError, match="not finished: go on with it, plait resume begun"):
-        check_name(tmp_path, "begun")
+        check_name(FolderShelf(tmp_path), "begun")
     for free in ("fresh", "story", "stor", "don"):
-        check_name(tmp_path, free)
-    check_name(tmp_path, "done", replaced=True)
-    check_name(tmp_path, None)
+        check_name(FolderShelf(tmp_path), free)
+    check_name(FolderShelf(tmp_path), "done", replaced=True)
+    check_name(FolderShelf(tmp_path), None)
 
 
 def test_the_newest_of_a_name_is_found_whatever_else_cannot_be_read(tmp_path: Path) -> None:
     for batch_id, created_at in (("story-1", 2.0), ("story-2", 3.0), ("story-3", 1.0)):
         asyncio.run(make(tmp_path, batch_id, name="before", created_at=created_at))
-    (batches_folder(tmp_path) / "empty").mkdir()
-    (batches_folder(tmp_path) / "broken").mkdir()
-    (batches_folder(tmp_path) / "broken" / "batch.db").write_bytes(b"no database" * 500)
-    assert find_batch(tmp_path, "before").name == "story-2"
-    assert find_batch(tmp_path, "story-1").name == "story-1"
+    (FolderShelf(tmp_path).folder / "empty").mkdir()
+    (FolderShelf(tmp_path).folder / "broken").mkdir()
+    (FolderShelf(tmp_path).folder / "broken" / "batch.db").write_bytes(b"no database" * 500)
+    assert FolderShelf(tmp_path).find("before").id == "story-2"
+    assert FolderShelf(tmp_path).find("story-1").id == "story-1"
 
 
 def test_a_workflows_name_finds_the_batch_to_go_on_with(tmp_path: Path) -> None:
     for batch_id, created_at, status in (("story-1", 1.0, "paused"), ("story-2", 2.0, "finished")):
         asyncio.run(make(tmp_path, batch_id, created_at=created_at, status=status))
-    assert find_batch(tmp_path, "story").name == "story-1"
+    assert FolderShelf(tmp_path).find("story").id == "story-1"
 
 
 @pytest.mark.parametrize("ids", [("a", "a#2"), ("a#3", "b", "a")])
@@ -179,7 +178,7 @@ async def test_ids_that_repetitions_would_have_twice_are_refused(
     with pytest.raises(InputError, match=r"'a' and 'a#\d'.*3 repetitions"):
         await evaluate(definition(*ids, repetitions=3), name="x", settings=settings)
     assert provider.counters.received == 0
-    assert await asyncio.to_thread(list_batches, settings.home) == []
+    assert await asyncio.to_thread(FolderShelf(settings.home).batches) == []
 
 
 @pytest.mark.parametrize(
@@ -198,10 +197,10 @@ async def test_an_experiment_that_mixes_two_codes_says_so(settings: Settings) ->
     assert not before.mixed
     assert "mixed" not in facts_of(before)
     assert not any("gone on with" in note for note in compare(before, after).notes)
-    store = await BatchStore.open(after.folder)
+    store = await FolderPlace(Path(after.place)).open()
     await store.put_meta({"forced": True})
     await store.close()
-    after = await asyncio.to_thread(lambda: read_experiment(find_experiment(settings.home, "after")))
+    after = await asyncio.to_thread(lambda: read_experiment(find_experiment(FolderShelf(settings.home), "after")))
     assert after.mixed
     assert "mixed" in facts_of(after)
     assert experiment_json(after, metrics(after), totals(after))["mixed"] is True
@@ -218,4 +217,4 @@ async def test_of_experiments_that_begin_at_once_by_one_name_one_is_run(settings
     refused = [each for each in ended if isinstance(each, BaseException)]
     assert len(refused) == 2
     assert all(isinstance(error, InputError) and "wanted is there already" in str(error) for error in refused)
-    assert len(await asyncio.to_thread(list_batches, settings.home)) == 1
+    assert len(await asyncio.to_thread(FolderShelf(settings.home).batches)) == 1

@@ -28,8 +28,7 @@ from plait.exports import export
 from plait.runs import Graph
 from plait.settings import Settings, from_env
 from plait.simulator import Behaviour, Body, Simulator
-from plait.store.folders import read_batch
-from plait.store.readers import BatchReader
+from plait.store.folders import FolderPlace, FolderShelf
 
 if TYPE_CHECKING:
     from plait.experiments.definitions import AnyEvaluator
@@ -92,7 +91,7 @@ async def read(name: str, *, settings: Settings) -> Experiment:
 
 
 async def names(settings: Settings) -> list[str | None]:
-    return [found.name for found in await asyncio.to_thread(list_experiments, settings.home)]
+    return [found.name for found in await asyncio.to_thread(list_experiments, FolderShelf(settings.home))]
 
 
 def keys(experiment: Experiment) -> set[str]:
@@ -452,12 +451,12 @@ async def test_an_older_store_is_read_without_scores(settings: Settings) -> None
     experiment = await evaluate(definition(rows=1), name="before", settings=settings)
 
     def downgrade() -> None:
-        with sqlite3.connect(experiment.folder / "batch.db") as connection:
+        with sqlite3.connect(Path(experiment.place) / "batch.db") as connection:
             connection.execute("ALTER TABLE results DROP COLUMN evaluation")
             connection.execute("PRAGMA user_version=1")
 
     await asyncio.to_thread(downgrade)
-    info = await asyncio.to_thread(read_batch, experiment.folder)
+    info = await asyncio.to_thread(FolderPlace(Path(experiment.place)).info)
     assert info.counts == {"success": 1}
     assert [run.scores for run in (await read("before", settings=settings)).runs] == [()]
 
@@ -468,7 +467,7 @@ async def test_scores_are_exported_beside_the_outputs(settings: Settings, tmp_pa
     )
 
     def exported(name: str) -> str:
-        with BatchReader(experiment.folder) as reader:
+        with FolderPlace(Path(experiment.place)).read() as reader:
             export(reader, tmp_path / name)
         return (tmp_path / name).read_text()
 

@@ -18,8 +18,7 @@ import pytest
 
 from plait.errors import SettingsError
 from plait.exports import SUFFIXES, check_target, export, json_line
-from plait.store.batches import BatchStore
-from plait.store.readers import BatchReader
+from plait.store.folders import FolderPlace
 from plait.store.rows import RowError, RowRecord
 
 USAGE = {"calls": 1, "input_tokens": 10, "cached_tokens": 4, "output_tokens": 3}
@@ -40,7 +39,7 @@ ROWS = [
 
 def stored(folder: Path, rows: Sequence[RowRecord]) -> Path:
     async def store() -> None:
-        batch = await BatchStore.create(folder, {})
+        batch = await FolderPlace(folder).create({})
         for each in rows:
             batch.put(each)
         await batch.close()
@@ -50,7 +49,7 @@ def stored(folder: Path, rows: Sequence[RowRecord]) -> Path:
 
 
 def exported(folder: Path, target: Path, rows: Sequence[RowRecord]) -> Path:
-    with BatchReader(stored(folder, rows)) as reader:
+    with FolderPlace(stored(folder, rows)).read() as reader:
         assert export(reader, check_target(target, force=False)) == len(rows)
     return target
 
@@ -142,7 +141,7 @@ def test_more_rows_than_a_chunk_and_none_at_all_are_written(tmp_path: Path, suff
 
 
 def test_only_the_asked_for_statuses_are_written(tmp_path: Path) -> None:
-    with BatchReader(stored(tmp_path / "b", ROWS)) as reader:
+    with FolderPlace(stored(tmp_path / "b", ROWS)).read() as reader:
         assert export(reader, tmp_path / "errors.jsonl", statuses=["error", "timeout"]) == 1
     assert json.loads((tmp_path / "errors.jsonl").read_text())["id"] == "é9"
 
@@ -173,7 +172,7 @@ def test_a_target_that_cannot_be_written_is_found_before_anything_is_spent(tmp_p
 def test_a_link_keeps_pointing_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "real.jsonl").write_text("old")
     (tmp_path / "link.jsonl").symlink_to("real.jsonl")
-    with BatchReader(stored(tmp_path / "b", ROWS)) as reader:
+    with FolderPlace(stored(tmp_path / "b", ROWS)).read() as reader:
         export(reader, check_target(tmp_path / "link.jsonl", force=True))
     assert (tmp_path / "link.jsonl").is_symlink()
     assert len((tmp_path / "real.jsonl").read_text().splitlines()) == 4
@@ -189,9 +188,9 @@ def test_a_disk_that_fills_up_leaves_the_older_file_and_no_part(tmp_path: Path, 
     from pathlib import Path
     from plait.errors import StoreError
     from plait.exports import export
-    from plait.store.readers import BatchReader
+    from plait.store.folders import FolderPlace
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    with BatchReader(Path(sys.argv[1])) as reader:
+    with FolderPlace(Path(sys.argv[1])).read() as reader:
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
         try:
             export(reader, Path(sys.argv[2]))

@@ -29,6 +29,7 @@ from langgraph.store.base import (
 from langgraph.store.memory import InMemoryStore
 
 from plait.errors import BlockingCall, StoreError
+from plait.store.addresses import Address, medium_of
 from plait.store.items import Items, prepare_items
 from plait.store.service.readers import Readers
 from plait.store.writers import Writer
@@ -38,8 +39,8 @@ HOSTILE = ["a", "b", "%", "_", "*", "x'--", '"', "ü/ä", "日本", "a/b", "\x01
 
 
 @pytest.fixture
-async def items(tmp_path: Path) -> AsyncGenerator[Items]:
-    async with Items.open(tmp_path / "items.db") as opened:
+async def items(address: Address) -> AsyncGenerator[Items]:
+    async with Items.open(address) as opened:
         yield opened
 
 
@@ -125,18 +126,18 @@ async def test_owners_never_see_each_other(items: Items) -> None:
     assert await items.of("ann' OR '1'='1").asearch(()) == []
 
 
-async def test_items_are_there_after_a_restart_in_a_private_file(tmp_path: Path) -> None:
-    async with Items.open(tmp_path / "a.db") as items:
+async def test_items_are_there_after_a_restart_and_a_file_is_private(address: Address) -> None:
+    async with Items.open(address) as items:
         await items.aput(("a", "b"), "key", {"text": "half \ud83d", "list": [1, None, True]})
-    assert stat.S_IMODE((tmp_path / "a.db").stat().st_mode) == 0o600
-    async with Items.open(tmp_path / "a.db") as items:
+    assert not isinstance(address, Path) or stat.S_IMODE(address.stat().st_mode) == 0o600
+    async with Items.open(address) as items:
         found = await items.aget(("a", "b"), "key")
     assert found is not None
     assert found.value == {"text": "half \ud83d", "list": [1, None, True]}
 
 
-async def test_a_change_keeps_when_the_item_was_made(tmp_path: Path) -> None:
-    async with over(tmp_path / "a.db") as (items, clock):
+async def test_a_change_keeps_when_the_item_was_made(address: Address) -> None:
+    async with over(address) as (items, clock):
         await items.aput(("a",), "key", {"n": 1})
         clock.advance(90)
         await items.aput(("a",), "key", {"n": 2})
@@ -147,10 +148,13 @@ async def test_a_change_keeps_when_the_item_was_made(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def over(file: Path, **ttl: Any) -> AsyncGenerator[tuple[Items, FakeClock]]:
+async def over(address: Address, **ttl: Any) -> AsyncGenerator[tuple[Items, FakeClock]]:
     """Items with a clock of the test's, and some time to live."""
     clock = FakeClock()
-    writer, readers = Writer(file, prepare=prepare_items, durability="kill", gather_s=0), Readers(file)
+    writer, readers = (
+        Writer(medium_of(address, prepare=prepare_items, durability="kill"), gather_s=0),
+        Readers(medium_of(address)),
+    )
     try:
         yield Items(writer, readers.read, ttl=cast("TTLConfig", ttl) if ttl else None, clock=clock.now), clock
     finally:
@@ -158,8 +162,8 @@ async def over(file: Path, **ttl: Any) -> AsyncGenerator[tuple[Items, FakeClock]
         await asyncio.to_thread(writer.close)
 
 
-async def test_an_item_is_gone_when_its_time_to_live_is_over(tmp_path: Path) -> None:
-    async with over(tmp_path / "a.db") as (items, clock):
+async def test_an_item_is_gone_when_its_time_to_live_is_over(address: Address) -> None:
+    async with over(address) as (items, clock):
         await items.aput(("a",), "short", {"n": 1}, ttl=1)
         await items.aput(("a", "b"), "long", {"n": 2}, ttl=10)
         await items.aput(("a",), "for ever", {"n": 3})
@@ -176,8 +180,8 @@ async def test_an_item_is_gone_when_its_time_to_live_is_over(tmp_path: Path) -> 
         ) == (2,)
 
 
-async def test_reading_begins_the_time_to_live_anew_unless_told_otherwise(tmp_path: Path) -> None:
-    async with over(tmp_path / "a.db", default_ttl=1) as (items, clock):
+async def test_reading_begins_the_time_to_live_anew_unless_told_otherwise(address: Address) -> None:
+    async with over(address, default_ttl=1) as (items, clock):
         await items.aput(("a",), "read", {"n": 1})
         await items.aput(("a",), "searched", {"n": 2})
         await items.aput(("a",), "left", {"n": 3})
@@ -187,7 +191,10 @@ async def test_reading_begins_the_time_to_live_anew_unless_told_otherwise(tmp_pa
             assert await items.aget(("a",), "read") is not None
             assert len(await items.asearch(("a",), filter={"n": 2})) == 1
         assert {found.key for found in await items.asearch(("a",))} == {"read", "searched", "kept"}
-    async with over(tmp_path / "b.db", default_ttl=1, refresh_on_read=False) as (items, clock):
+
+
+async def test_reading_leaves_the_time_to_live_where_that_was_asked_for(address: Address) -> None:
+    async with over(address, default_ttl=1, refresh_on_read=False) as (items, clock):
         await items.aput(("a",), "read", {"n": 1})
         clock.advance(50)
         assert await items.aget(("a",), "read") is not None

@@ -35,7 +35,9 @@ from plait.process import own_process
 from plait.runs import Graph
 from plait.settings import Settings, from_env
 from plait.simulator import Behaviour, Simulator
-from plait.store.readers import BatchReader
+from plait.store.answers import Answers
+from plait.store.folders import FolderPlace
+from plait.store.media import FileMedium
 from plait.store.rows import RowRecord
 from plait.store.schema import prepare_journal
 from plait.store.writers import Writer
@@ -407,7 +409,7 @@ async def test_a_stream_that_ends_before_its_last_event_is_paid_again(provider: 
     assert provider.counters.received == 2
 
     def paid() -> int:
-        with BatchReader(settings.home / "batches" / batch_id) as reader:
+        with FolderPlace(settings.home / "batches" / batch_id).read() as reader:
             return sum(totals.calls for totals in reader.models().values())
 
     assert await asyncio.to_thread(paid) == 1
@@ -436,7 +438,7 @@ async def _copied_at(held: Interrupted, provider: Simulator, settings: Settings,
 
     def await_spooled() -> None:
         # What is written beside the calls is written by then: the last record is an answer.
-        with BatchReader(folder) as reader:
+        with FolderPlace(folder).read() as reader:
             while "spooled" not in reader.meta:
                 time.sleep(0.001)
 
@@ -491,10 +493,10 @@ async def test_an_answer_that_cannot_be_kept_is_paid_once(
     ask: Ask, provider: Simulator, settings: Settings, tmp_path: Path, no_blocking_calls: BlockBuster
 ) -> None:
     no_blocking_calls.deactivate()
-    writer = Writer(tmp_path / "journal.db", prepare=prepare_journal)
+    writer = Writer(FileMedium(tmp_path / "journal.db", prepare=prepare_journal))
     await asyncio.to_thread(writer.close)
     scope = Scope("r", gate=gate_for(settings), settings=settings, watched=False)
-    scope.recorder = await Journal(writer).open_row("r", lambda: "branch")
+    scope.recorder = await Journal(writer, Answers(tmp_path / "journal.db")).open_row("r", lambda: "branch")
     with own_process(settings), entered(scope), pytest.raises(Exception) as failed:  # noqa: PT011 - each SDK's own
         await ask(provider)
     assert is_fatal(failed.value)

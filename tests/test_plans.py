@@ -22,7 +22,7 @@ from plait.forecasts import ModelUse
 from plait.models import chat_model
 from plait.settings import Settings, from_env
 from plait.simulator import Profile, Simulator
-from plait.store.folders import find_batch, list_batches
+from plait.store.folders import FolderShelf
 from plait.store.readers import BatchReader
 from plait.store.rows import RowRecord
 
@@ -60,7 +60,7 @@ async def resume(planned: Planned, new: NewBatch, settings: Settings) -> int:
 
 
 def read(settings: Settings, batch_id: str) -> BatchReader:
-    return BatchReader(find_batch(settings.home, batch_id))
+    return FolderShelf(settings.home).find(batch_id).read()
 
 
 async def test_a_probe_is_run_once_and_the_rest_is_run_by_a_resume(endpoint: Simulator, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ async def test_a_probe_is_run_once_and_the_rest_is_run_by_a_resume(endpoint: Sim
     assert endpoint.counters.received == planned.probe.calls == 12
     assert told == [(planned.batch_id, done) for done in range(1, 13)]
     assert (planned.total, planned.forecast.rows) == (60, 48)
-    assert await asyncio.to_thread(lambda: [b.status for b in list_batches(tmp_path)]) == ["planned"]
+    assert await asyncio.to_thread(lambda: [b.status for b in FolderShelf(tmp_path).batches()]) == ["planned"]
     assert await resume(planned, new, settings) == 48
     assert endpoint.counters.received == 60
     assert endpoint.counters.duplicates == 0
@@ -181,7 +181,7 @@ async def test_a_refused_key_pauses_the_probe_and_leaves_a_batch_to_go_on_with(t
         settings = settings_at(simulator, tmp_path)
         with pytest.raises(BatchPaused):
             await plan(await asyncio.to_thread(batch_of, 30, settings, tmp_path, 10))
-    assert await asyncio.to_thread(lambda: [b.status for b in list_batches(tmp_path)]) == ["paused"]
+    assert await asyncio.to_thread(lambda: [b.status for b in FolderShelf(tmp_path).batches()]) == ["paused"]
 
 
 async def test_a_probe_of_no_rows_is_refused_before_anything_is_sent(endpoint: Simulator, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from plait.runs import Graph
 from plait.settings import Settings
 from plait.simulator import Profile, running
 from plait.store.files import Durability, open_to_write
-from plait.store.readers import BatchReader
+from plait.store.folders import FolderPlace
 from tests.reliability.faults import Mixed, check_ends, check_leftovers, run_through_faults
 from tests.reliability.kills import Ledger, Plan, any_worker, batches_of, kill_again_and_again
 from tests.reliability.providers import CALLS, Answers, environment, write_rows
@@ -83,7 +83,7 @@ def test_a_full_disk_pauses_the_batch_and_a_resume_ends_it(
         assert sit(Sitting(workflow=workflow, batch=folder.name), env).end == "finished"
         ledger.close([folder])
         assert provider.counters.received - rows * CALLS[workflow] == asked - kept
-    with BatchReader(folder) as reader:
+    with FolderPlace(folder).read() as reader:
         found = list(reader.rows())
     assert [row.position for row in found] == list(range(rows))
     for row in found:
@@ -91,7 +91,7 @@ def test_a_full_disk_pauses_the_batch_and_a_resume_ends_it(
 
 
 def _calls(folder: Path) -> int:
-    with BatchReader(folder) as reader:
+    with FolderPlace(folder).read() as reader:
         return sum(totals.calls for totals in reader.models().values())
 
 
@@ -163,7 +163,7 @@ async def test_what_changed_is_said_and_force_goes_on(settings: Settings, tmp_pa
     assert {row.status for row in rows} == {"success"}
 
     def positions() -> list[int]:
-        with BatchReader(settings.home / "batches" / batch_id) as reader:
+        with FolderPlace(settings.home / "batches" / batch_id).read() as reader:
             return [row.position for row in reader.rows()]
 
     assert await asyncio.to_thread(positions) == list(range(51))

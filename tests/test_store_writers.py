@@ -19,7 +19,9 @@ from queue import SimpleQueue
 import pytest
 
 from plait.errors import StoreError
-from plait.store.writers import Durability, Writer
+from plait.store.files import Durability
+from plait.store.media import FileMedium
+from plait.store.writers import Writer
 
 INSERT = "INSERT INTO rows VALUES (?, ?)"
 
@@ -43,6 +45,7 @@ def python(source: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         import asyncio, os, resource, signal, sqlite3, sys
         from pathlib import Path
         from plait.errors import StoreError
+        from plait.store.media import FileMedium
         from plait.store.writers import Writer
         def prepare(connection):
             connection.execute("CREATE TABLE IF NOT EXISTS rows (position INTEGER PRIMARY KEY, body TEXT NOT NULL)")
@@ -55,7 +58,7 @@ def python(source: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("durability", ["power", "kill"])
 async def test_what_was_awaited_is_in_the_file_for_other_readers(tmp_path: Path, durability: Durability) -> None:
-    writer = Writer(tmp_path / "a.db", prepare=prepare, durability=durability)
+    writer = Writer(FileMedium(tmp_path / "a.db", prepare=prepare, durability=durability))
     await asyncio.gather(*(writer.added(INSERT, (n, "x")) for n in range(300)))
     assert len(await asyncio.to_thread(stored, tmp_path / "a.db")) == 300
     assert writer.backlog == 0
@@ -64,7 +67,7 @@ async def test_what_was_awaited_is_in_the_file_for_other_readers(tmp_path: Path,
 
 
 async def test_the_file_and_its_folder_are_for_their_owner_alone(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "new" / "a.db", prepare=prepare)
+    writer = Writer(FileMedium(tmp_path / "new" / "a.db", prepare=prepare))
     await writer.added(INSERT, (1, "x"))
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "new").iterdir()} == {0o600}
@@ -73,7 +76,7 @@ async def test_the_file_and_its_folder_are_for_their_owner_alone(tmp_path: Path)
 
 
 async def test_adds_and_works_keep_their_order(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "a.db", prepare=prepare)
+    writer = Writer(FileMedium(tmp_path / "a.db", prepare=prepare))
     for n in range(50):
         writer.add(INSERT, (n, "x"))
     count = await writer.do(lambda connection: connection.execute("SELECT count(*) FROM rows").fetchone()[0])
@@ -89,7 +92,7 @@ async def test_a_work_that_raises_is_undone_and_the_writer_goes_on(tmp_path: Pat
         connection.execute(INSERT, (1, "x"))
         raise ValueError("no")
 
-    writer = Writer(tmp_path / "a.db", prepare=prepare)
+    writer = Writer(FileMedium(tmp_path / "a.db", prepare=prepare))
     with pytest.raises(ValueError, match="no"):
         await writer.do(half)
     await writer.added(INSERT, (2, "y"))
@@ -98,7 +101,7 @@ async def test_a_work_that_raises_is_undone_and_the_writer_goes_on(tmp_path: Pat
 
 
 async def test_a_record_of_its_own_fault_fails_alone(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "a.db", prepare=prepare)
+    writer = Writer(FileMedium(tmp_path / "a.db", prepare=prepare))
     rows: list[tuple[object, ...]] = [(1, "a"), (1, "twice"), (2, None), (3, "\ud800"), (2**70, "b"), (4,), (5, "c")]
     ends = await asyncio.gather(*(writer.added(INSERT, row) for row in rows), return_exceptions=True)
     assert [type(end).__name__ for end in ends] == [
@@ -115,7 +118,7 @@ async def test_a_record_of_its_own_fault_fails_alone(tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_waiter_neither_undoes_its_record_nor_breaks_its_group(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "a.db", prepare=prepare)
+    writer = Writer(FileMedium(tmp_path / "a.db", prepare=prepare))
     waiters = [asyncio.ensure_future(writer.added(INSERT, (n, "x"))) for n in range(3)]
     await asyncio.sleep(0)
     waiters[1].cancel()
@@ -127,7 +130,7 @@ async def test_a_cancelled_waiter_neither_undoes_its_record_nor_breaks_its_group
 
 
 def test_threads_and_callbacks_are_told_when_it_is_durable(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "a.db", prepare=prepare)
+    writer = Writer(FileMedium(tmp_path / "a.db", prepare=prepare))
     threads = [threading.Thread(target=writer.add_blocking, args=(INSERT, (n, "x"))) for n in range(8)]
     for thread in threads:
         thread.start()
@@ -148,7 +151,7 @@ def test_threads_and_callbacks_are_told_when_it_is_durable(tmp_path: Path) -> No
 
 
 def test_a_callback_that_raises_does_not_end_the_writer(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "a.db", prepare=prepare)
+    writer = Writer(FileMedium(tmp_path / "a.db", prepare=prepare))
 
     def broken(error: BaseException | None) -> None:
         raise RuntimeError("broken callback")
@@ -160,7 +163,7 @@ def test_a_callback_that_raises_does_not_end_the_writer(tmp_path: Path) -> None:
 
 
 def test_an_event_loop_that_was_closed_meanwhile_does_not_end_the_writer(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "a.db", prepare=prepare)
+    writer = Writer(FileMedium(tmp_path / "a.db", prepare=prepare))
 
     async def leave() -> None:
         for n in range(20):
@@ -178,7 +181,7 @@ def test_an_event_loop_that_was_closed_meanwhile_does_not_end_the_writer(tmp_pat
 
 
 async def test_close_commits_what_is_queued_and_later_records_are_refused(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "a.db", prepare=prepare)
+    writer = Writer(FileMedium(tmp_path / "a.db", prepare=prepare))
     for n in range(30_000):
         writer.add(INSERT, (n, "x"))
     await asyncio.to_thread(writer.close)
@@ -192,7 +195,7 @@ async def test_close_commits_what_is_queued_and_later_records_are_refused(tmp_pa
 
 
 async def test_a_writer_closed_before_its_first_record_makes_no_file_and_refuses(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "a.db", prepare=prepare)
+    writer = Writer(FileMedium(tmp_path / "a.db", prepare=prepare))
     await asyncio.to_thread(writer.close)
     with pytest.raises(StoreError, match="closed"):
         await writer.added(INSERT, (1, "x"))
@@ -201,7 +204,7 @@ async def test_a_writer_closed_before_its_first_record_makes_no_file_and_refuses
 
 async def test_a_file_that_is_no_database_is_named_to_every_waiter(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_bytes(b"this is a text and no database" * 100)
-    writer = Writer(tmp_path / "a.db", prepare=prepare)
+    writer = Writer(FileMedium(tmp_path / "a.db", prepare=prepare))
     ends = await asyncio.gather(*(writer.added(INSERT, (n, "x")) for n in range(3)), return_exceptions=True)
     assert all(isinstance(end, StoreError) and "a.db" in str(end) and "damaged" in str(end) for end in ends)
     assert len({id(end) for end in ends}) == 3
@@ -214,7 +217,7 @@ def test_a_new_file_that_another_process_writes_is_waited_for(tmp_path: Path) ->
         blocker.execute("BEGIN IMMEDIATE")
         release = threading.Timer(0.3, lambda: blocker.execute("COMMIT"))
         release.start()
-        writer = Writer(tmp_path / "a.db", prepare=prepare)
+        writer = Writer(FileMedium(tmp_path / "a.db", prepare=prepare))
         writer.add_blocking(INSERT, (1, "x"))
         release.join()
     writer.close()
@@ -223,7 +226,7 @@ def test_a_new_file_that_another_process_writes_is_waited_for(tmp_path: Path) ->
 
 def test_writers_that_start_together_on_a_new_file_all_write_to_it(tmp_path: Path) -> None:
     for number in range(20):
-        writers = [Writer(tmp_path / f"{number}.db", prepare=prepare, durability="kill") for _ in range(6)]
+        writers = [Writer(FileMedium(tmp_path / f"{number}.db", prepare=prepare, durability="kill")) for _ in range(6)]
         told: SimpleQueue[BaseException | None] = SimpleQueue()
         for position, writer in enumerate(writers):
             writer.add(INSERT, (position, "x"), told.put)
@@ -238,7 +241,7 @@ def test_a_full_disk_fails_every_waiter_and_all_later_records_and_keeps_what_was
         """
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         async def main(file):
-            writer = Writer(file, prepare=prepare)
+            writer = Writer(FileMedium(file, prepare=prepare))
             await writer.added(INSERT, (0, "kept"))
             resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
             adds = (writer.added(INSERT, (n, "x" * 5000)) for n in range(1, 101))
@@ -254,7 +257,7 @@ def test_a_full_disk_fails_every_waiter_and_all_later_records_and_keeps_what_was
                 print("do refused")
             writer.close()
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            again = Writer(file, prepare=prepare)
+            again = Writer(FileMedium(file, prepare=prepare))
             await again.added(INSERT, (2000, "after"))
             again.close()
         asyncio.run(main(Path(sys.argv[1])))
@@ -275,7 +278,7 @@ def test_nothing_acknowledged_is_missing_after_a_kill(tmp_path: Path) -> None:
     done = python(
         """
         async def main(file):
-            writer = Writer(file, prepare=prepare, durability="kill")
+            writer = Writer(FileMedium(file, prepare=prepare, durability="kill"))
             for n in range(500):
                 await asyncio.gather(*(writer.added(INSERT, (n * 10 + k, "x")) for k in range(10)))
                 print(n * 10 + 9, flush=True)
@@ -293,7 +296,7 @@ def test_nothing_acknowledged_is_missing_after_a_kill(tmp_path: Path) -> None:
 def test_a_forgotten_writer_does_not_keep_a_process_from_ending(tmp_path: Path) -> None:
     done = python(
         """
-        writer = Writer(Path(sys.argv[1]), prepare=prepare)
+        writer = Writer(FileMedium(Path(sys.argv[1]), prepare=prepare))
         writer.add_blocking(INSERT, (1, "x"))
         print("end")
         """,
@@ -304,7 +307,7 @@ def test_a_forgotten_writer_does_not_keep_a_process_from_ending(tmp_path: Path) 
 
 
 def test_a_dropped_writer_commits_and_ends_its_thread(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "dropped.db", prepare=prepare)
+    writer = Writer(FileMedium(tmp_path / "dropped.db", prepare=prepare))
     writer.add_blocking(INSERT, (1, "x"))
     writer.add(INSERT, (2, "x"))
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "plait-writer dropped.db"]
@@ -316,7 +319,7 @@ def test_a_dropped_writer_commits_and_ends_its_thread(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_is_woken_for_nothing_wakes_again(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "rows.db", prepare=prepare)
+    writer = Writer(FileMedium(tmp_path / "rows.db", prepare=prepare))
     side, waited = writer._side, threading.Event()
     writer.add_blocking(INSERT, (1, "before"))
 

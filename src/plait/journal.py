@@ -8,38 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 from plait.errors import CallUnrecorded
 from plait.flow.calls import Call
 from plait.flow.recorders import Answer
 from plait.flow.usage import Tokens
-from plait.store.files import explained
+from plait.store.answers import Answers
+from plait.store.connections import Connection
+from plait.store.media import Medium
+from plait.store.tables import Tables
 from plait.store.writers import Writer
 
-_INSERT = (
-    "INSERT INTO calls (key, scope, hash, branch, model, input_tokens, cached_tokens, output_tokens, estimated, "
-    "status, headers, body, streamed, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = (
+    "key, scope, hash, branch, model, input_tokens, cached_tokens, output_tokens, estimated, status, headers, body, "
+    "streamed, at"
 )
-_SELECT = (
-    "SELECT key, hash, branch, status, headers, body, streamed, model, input_tokens, cached_tokens, output_tokens, "
-    "estimated FROM calls WHERE scope = ? AND NOT voided ORDER BY rowid"
+_READ = (
+    "key, hash, branch, status, headers, body, streamed, model, input_tokens, cached_tokens, output_tokens, estimated"
 )
 
 
 class Journal:
-    """The answers of one batch: written through `writer`, looked up in the files that held some before.
+    """The answers of one batch: written through `writer` to `own`, looked up where some were kept before.
 
-    `earlier` are the batch's own files (this writer's included) and `reused` those of another batch, whose
+    `earlier` are the batch's own (this writer's included) and `reused` those of another batch, whose
     deterministic answers are taken where a row's inputs and requests are the same; with `same_draws` the others, too,
     where they were asked in the same branch. With `recorded_only` every call must have an answer in one of them:
     another one raises CallUnrecorded.
@@ -48,20 +48,23 @@ class Journal:
     def __init__(
         self,
         writer: Writer,
+        own: Answers,
         *,
-        earlier: Iterable[Path] = (),
-        reused: Iterable[Path] = (),
+        earlier: Iterable[Answers] = (),
+        reused: Iterable[Answers] = (),
         same_draws: bool = False,
         recorded_only: bool = False,
     ) -> None:
         self._writer = writer
-        self._earlier = _Files(earlier)
-        self._reused = _Files(reused)
+        self._own = own
+        self._insert = own.tables.add("calls", _COLUMNS)
+        self._earlier = _Sources(earlier)
+        self._reused = _Sources(reused)
         self._same_draws = same_draws
         self._recorded_only = recorded_only
         self._declined: dict[int, set[str]] = {}
-        self._begun: dict[int, tuple[Path, ...]] = {}
-        """Rows that were begun, here or by a worker that died, with the files that hold answers for them."""
+        self._begun: dict[int, tuple[Answers, ...]] = {}
+        """Rows that were begun, here or by a worker that died, and where answers for them are."""
 
     async def open_row(self, row: str, branch: Callable[[], str]) -> RowJournal:
         """The journal of one row, with what was paid for it before; `branch` finds the branch of the running code."""
@@ -82,11 +85,12 @@ class Journal:
         if self._earlier or begun:
             for line in await self._earlier.look_up(scope, *begun):
                 found.setdefault(line.key, deque()).append(line.answer)
-        return RowJournal(self._writer, scope, branch, found, free, recorded_only=self._recorded_only)
+        keeper = Keeper(self._writer, self._insert, (*self._own.tables.key,))
+        return RowJournal(keeper, scope, branch, found, free, recorded_only=self._recorded_only)
 
-    def expect_again(self, row: str, *files: Path) -> None:
-        """The row will be run again; it was begun in this process, or in those that wrote `files`."""
-        scope, more = _number(row.encode()), files or (self._writer.file,)
+    def expect_again(self, row: str, *places: Answers) -> None:
+        """The row will be run again; it was begun in this process, or in those that wrote to `places`."""
+        scope, more = _number(row.encode()), places or (self._own,)
         self._begun[scope] = tuple(dict.fromkeys((*self._begun.get(scope, ()), *more)))
 
     async def void(self, row: str, branch: str) -> None:
@@ -95,13 +99,14 @@ class Journal:
         Answers in the files of other processes stay.
         """
         self.decline([(row, branch)])
-        await self._writer.do(lambda connection: _void(connection, [(row, branch)]))
+        await self._writer.do(lambda connection: _void(connection, self._own.tables, [(row, branch)]))
 
     def forget(self, row: str) -> None:
         """Drop the row's answers, when nobody will ask for them again; does not wait for it."""
         scope = _number(row.encode())
         self._begun.pop(scope, None)
-        self._writer.add("DELETE FROM calls WHERE scope = ?", (scope,))
+        tables = self._own.tables
+        self._writer.add(f"DELETE FROM calls {tables.where('scope = ?')}", (*tables.key, scope))  # noqa: S608
 
     def decline(self, branches: Iterable[tuple[str, str]]) -> None:
         """Take no reused answers in these branches of rows: their nodes could make nothing of them."""
@@ -114,22 +119,41 @@ class Journal:
         self._reused.close()
 
 
-def void(files: Iterable[Path], branches: Sequence[tuple[str, str]]) -> None:
-    """Forget what these branches of rows were answered, in files that nobody writes now. Blocks.
+def void(places: Iterable[Answers], branches: Sequence[tuple[str, str]]) -> None:
+    """Forget what these branches of rows were answered, where nobody writes now. Blocks.
 
-    The answers stay in the files, as what was paid for.
+    The answers stay there, as what was paid for.
     """
-    for file in files:
-        if branches and _holds_calls(file):
-            with closing(sqlite3.connect(file, timeout=10.0)) as connection, connection:
-                _void(connection, branches)
+    for answers in places:
+        medium = answers.medium()
+        with answers.reading() as read:
+            if not branches or read is None:
+                continue
+        try:
+            connection = medium.open_to_write()
+            try:
+                medium.transact(connection, lambda known: _void(known, answers.tables, branches), alone=True)  # noqa: B023
+            finally:
+                medium.close(connection, whole=False)
+        except Exception as error:
+            raise medium.explained(error) from error
 
 
-def _void(connection: sqlite3.Connection, branches: Sequence[tuple[str, str]]) -> None:
+def _void(connection: Connection, tables: Tables, branches: Sequence[tuple[str, str]]) -> None:
+    where = tables.where("scope = ? AND (branch = ? OR substr(branch, 1, ?) = ?)")
     connection.executemany(
-        "UPDATE calls SET voided = 1 WHERE scope = ?1 AND (branch = ?2 OR substr(branch, 1, length(?3)) = ?3)",
-        [(_number(row.encode()), branch, f"{branch}/") for row, branch in branches],
+        f"UPDATE calls SET voided = 1 {where}",  # noqa: S608
+        [(*tables.key, _number(row.encode()), branch, len(inside := f"{branch}/"), inside) for row, branch in branches],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """How an answer is written."""
+
+    writer: Writer
+    insert: str
+    key: tuple[str, ...]
 
 
 class RowJournal:
@@ -137,7 +161,7 @@ class RowJournal:
 
     def __init__(
         self,
-        writer: Writer,
+        keeper: Keeper,
         scope: int,
         branch: Callable[[], str],
         found: dict[int, deque[Answer]],
@@ -145,7 +169,7 @@ class RowJournal:
         *,
         recorded_only: bool = False,
     ) -> None:
-        self._writer = writer
+        self._keeper = keeper
         self._scope = scope
         self._branch = branch
         self._found = found
@@ -171,32 +195,33 @@ class RowJournal:
                 f"no recorded answer fits this call of {call.model} (in {branch or 'no node'}): "
                 "the prompt, the model or the graph has changed since; record it anew"
             )
-        return CallSlot(self._writer, (key, self._scope, digest, branch), answer)
+        return CallSlot(self._keeper, (key, self._scope, digest, branch), answer)
 
 
 @dataclass(frozen=True, slots=True)
 class CallSlot:
     """A flow.Slot."""
 
-    _writer: Writer
+    _keeper: Keeper
     _place: tuple[int, int, int, str]
     answer: Answer | None
 
     async def record(self, answer: Answer) -> None:
         """Keep an answer; returns once it is durable. Cancelled, it is kept all the same. Raises StoreError."""
-        await self._writer.added(_INSERT, self._line(answer))
+        await self._keeper.writer.added(self._keeper.insert, self._line(answer))
 
     def record_blocking(self, answer: Answer) -> None:
         """The same on a thread that may wait."""
-        self._writer.add_blocking(_INSERT, self._line(answer))
+        self._keeper.writer.add_blocking(self._keeper.insert, self._line(answer))
 
     def record_soon(self, answer: Answer) -> None:
         """Keep an answer without waiting for it."""
-        self._writer.add(_INSERT, self._line(answer))
+        self._keeper.writer.add(self._keeper.insert, self._line(answer))
 
     def _line(self, answer: Answer) -> tuple[object, ...]:
         tokens = answer.tokens
         return (
+            *self._keeper.key,
             *self._place,
             answer.model,
             tokens.input,
@@ -219,68 +244,67 @@ class _Line:
     answer: Answer
 
 
-class _Files:
-    """Reads journals on a thread of its own, each file over one connection."""
+class _Sources:
+    """Reads answers on a thread of its own, over one connection for each file or database."""
 
-    def __init__(self, files: Iterable[Path]) -> None:
-        self._files = [file for file in files if _holds_calls(file)]
-        self._connections: dict[Path, sqlite3.Connection] = {}
+    def __init__(self, places: Iterable[Answers]) -> None:
+        self._places = [place for place in places if _holds_any(place)]
+        self._connections: dict[Answers, tuple[Medium, Connection]] = {}
         self._thread: ThreadPoolExecutor | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._files)
+        return bool(self._places)
 
-    async def look_up(self, scope: int, *more: Path) -> list[_Line]:
-        files = [*self._files, *(file for file in more if file not in self._files)]
+    async def look_up(self, scope: int, *more: Answers) -> list[_Line]:
+        places = [*self._places, *(place for place in more if place not in self._places)]
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="plait-journal")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, scope, files)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, scope, places)
 
     def close(self) -> None:
         if self._thread is not None:
             self._thread.submit(self._disconnect)
             self._thread.shutdown(wait=False)
 
-    def _read(self, scope: int, files: Sequence[Path]) -> list[_Line]:
+    def _read(self, scope: int, places: Sequence[Answers]) -> list[_Line]:
         found = []
-        for file in files:
-            lines = self._select(file, scope)
+        for place in places:
+            lines = self._select(place, scope)
             for key, digest, branch, status, headers, body, streamed, model, *tokens, estimated in lines:
                 kept = tuple((str(name), str(value)) for name, value in json.loads(headers))
                 answer = Answer(status, kept, body, bool(streamed), model, Tokens(*tokens), bool(estimated))
                 found.append(_Line(key, digest, branch, answer))
         return found
 
-    def _select(self, file: Path, scope: int) -> list[tuple[Any, ...]]:
-        try:
-            connection = self._connections.get(file)
+    def _select(self, place: Answers, scope: int) -> list[tuple[Any, ...]]:
+        known = self._connections.get(place)
+        if known is None:
+            medium = place.medium()
+            try:
+                connection = place.connect(medium)
+            except Exception as error:
+                raise medium.explained(error, "read") from error
             if connection is None:
-                if not _holds_calls(file):
-                    return []  # a worker that has written nothing yet
-                connection = self._connections[file] = _connect(file)
-            return connection.execute(_SELECT, (scope,)).fetchall()
-        except sqlite3.Error as error:
-            raise explained(file, error, "read") from error
+                return []  # a worker that has written nothing yet
+            known = self._connections[place] = medium, connection
+        medium, connection = known
+        # In the order they were drawn.
+        order = "rowid" if place.file is not None else "number"
+        where = place.tables.where("scope = ? AND voided = 0")
+        sql, values = f"SELECT {_READ} FROM calls {where} ORDER BY {order}", (*place.tables.key, scope)  # noqa: S608
+        try:
+            return medium.read(connection, lambda found: found.execute(sql, values).fetchall())
+        except Exception as error:
+            raise medium.explained(error, "read") from error
 
     def _disconnect(self) -> None:
-        for connection in self._connections.values():
-            connection.close()
+        for medium, connection in self._connections.values():
+            medium.close(connection, whole=False)
 
 
-def _connect(file: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
-
-
-def _holds_calls(file: Path) -> bool:
-    if not file.is_file():
-        return False
-    try:
-        with closing(_connect(file)) as connection:
-            # A process that was killed as it made its journal left a file without tables.
-            made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'calls'").fetchone()
-            return made is not None and connection.execute("SELECT 1 FROM calls LIMIT 1").fetchone() is not None
-    except sqlite3.Error as error:
-        raise explained(file, error, "read") from error
+def _holds_any(place: Answers) -> bool:
+    with place.reading() as read:
+        return read is not None
 
 
 def _number(*parts: bytes, scope: int = 0) -> int:

@@ -99,7 +99,13 @@ class Settings:
     quota_timezone: str = "UTC"
     """The time zone in which the day begins for endpoints that name none."""
     share: bool = True
-    """Share limits with other plait processes of this host through a file in `home`."""
+    """Share limits with other plait processes: of this host through a file in `home`, or of all hosts over `budget`."""
+    store: str | None = field(default=None, repr=False)
+    """A DSN (`postgresql://user:password@host/database`) under which batches, answers and the service's threads and
+    runs are kept; None: SQLite files in `home`."""
+    budget: str | None = field(default=None, repr=False)
+    """Where limits are shared: `redis://`, `rediss://` or `postgresql://`; None: the store's PostgreSQL, else this
+    host's file."""
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 600.0
     """Seconds without a byte from the endpoint after which an attempt has failed."""
@@ -128,6 +134,8 @@ class Settings:
         Raises SettingsError where a value is out of range, naming the command line's option for it.
         """
         changed = {name: value for name, value in changes.items() if value is not None}
+        for name in changed.keys() & SCHEMES.keys():
+            changed[name] = server_url(name, changed[name], f"--{name}")
         for name in changed.keys() & NUMBERS.keys():
             changed[name] = _number(name, changed[name], f"--{name.removesuffix('_s').replace('_', '-')}")
         return dataclasses.replace(self, **changed)
@@ -145,8 +153,8 @@ def from_env(
 
     Reads PLAIT_MODEL; PLAIT_MAX_CONCURRENCY, PLAIT_RPM, PLAIT_TPM, PLAIT_RPD, PLAIT_TPD, PLAIT_MAX_ATTEMPTS,
     PLAIT_DEADLINE_S, PLAIT_MAX_WAIT_S; PLAIT_QUOTA_TIMEZONE, PLAIT_SHARE, PLAIT_CONNECT_TIMEOUT_S,
-    PLAIT_READ_TIMEOUT_S, PLAIT_LOCAL_MODEL_FILE, PLAIT_PRICES, PLAIT_SEARXNG_URL, PLAIT_HOME, OPENAI_BASE_URL,
-    OPENAI_API_KEY, the XDG folders, the proxy variables, LangSmith's and those that the
+    PLAIT_READ_TIMEOUT_S, PLAIT_LOCAL_MODEL_FILE, PLAIT_STORE, PLAIT_BUDGET, PLAIT_PRICES,
+    PLAIT_SEARXNG_URL, PLAIT_HOME, OPENAI_BASE_URL, OPENAI_API_KEY, the XDG folders, the proxy variables, LangSmith's and those that the
     endpoints name.
 
     Raises SettingsError, naming the variable or the path in the section.
@@ -191,11 +199,33 @@ def _values_from(env: Mapping[str, str]) -> dict[str, Any]:
             found["quota_timezone"] = time_zone(zone)
         except ValueError as error:
             raise SettingsError(f"PLAIT_QUOTA_TIMEZONE: {error}") from None
+    for name in ("store", "budget"):
+        if url := env.get(f"PLAIT_{name.upper()}", "").strip():
+            found[name] = server_url(name, url, f"PLAIT_{name.upper()}")
     if share := env.get("PLAIT_SHARE", "").strip():
         if share not in {"0", "1"}:
             raise SettingsError(f"PLAIT_SHARE: expected 0 or 1, found {share!r}")
         found["share"] = share == "1"
     return found
+
+
+SCHEMES = {
+    "store": ("postgresql", "postgres"),
+    "budget": ("redis", "rediss", "postgresql", "postgres"),
+}
+"""What the URL of a server may begin with."""
+
+
+def server_url(name: str, url: str, called: str) -> str:
+    """The URL of the `store` or `budget` as it was given. Raises SettingsError, without its password."""
+    found = urlsplit(url)
+    if found.scheme not in SCHEMES[name] or not (found.netloc or found.path or found.query):
+        expected = " or ".join(f"{scheme}://..." for scheme in SCHEMES[name])
+        shown = (
+            f"{found.scheme}://..." if found.scheme and "://" in url else repr(url[:40]) if "@" not in url else "..."
+        )
+        raise SettingsError(f"{called}: expected {expected}, found {shown}")
+    return url
 
 
 def _number(name: str, value: object, called: str) -> int | float:

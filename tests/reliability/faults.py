@@ -11,7 +11,7 @@ from pathlib import Path
 from plait.simulator import Behaviour, Body, Profile, running
 from plait.simulator.draws import digest
 from plait.simulator.profiles import FaultKind
-from plait.store.readers import BatchReader
+from plait.store.folders import FolderPlace
 from plait.store.rows import RowRecord
 from tests.reliability.providers import Answers, environment, write_rows
 from tests.reliability.sittings import Ending, Sitting, sit
@@ -64,7 +64,7 @@ def run_through_faults(folder: Path, *, rows: int, seed: int, mix: Mapping[Fault
         ending = sit(Sitting(rows=str(data)), env)
         counters = provider.counters
     [batch] = (home / "batches").iterdir()
-    with BatchReader(batch) as reader:
+    with FolderPlace(batch).read() as reader:
         records = list(reader.rows())
     return Mixed(
         rows=rows,

@@ -17,7 +17,7 @@ from pathlib import Path
 from plait.errors import StoreError
 from plait.simulator import Profile, Simulator, running
 from plait.store.files import open_to_read
-from plait.store.readers import BatchReader
+from plait.store.folders import FolderPlace
 from tests.reliability.providers import CALLS, KEY, Answers, environment, write_rows
 from tests.reliability.sittings import Sitting, finish, start
 
@@ -88,6 +88,8 @@ class Plan:
     seed: int
     workflow: str = "fan"
     workers: int = 1
+    ray: str | None = None
+    """The address of the cluster that the workers run on."""
     victim: Victim = coordinator
 
 
@@ -119,6 +121,7 @@ def kill_again_and_again(folder: Path, plan: Plan) -> Figures:
 
 def _next(plan: Plan, data: Path, home: Path) -> Sitting:
     options: dict[str, object] = {"workers": plan.workers} if plan.workers > 1 else {}
+    options |= {"ray": plan.ray} if plan.ray else {}
     found = batches_of(home)
     if found:
         return Sitting(workflow=plan.workflow, batch=found[0].name, options=options)
@@ -174,7 +177,7 @@ def batches_of(home: Path) -> list[Path]:
     found = []
     for folder in sorted((home / "batches").glob("*")):
         try:
-            with BatchReader(folder) as reader:
+            with FolderPlace(folder).read() as reader:
                 if reader.meta:
                     found.append(folder)
         except StoreError:
@@ -198,7 +201,7 @@ class Ledger:
         kept: Counter[str] = Counter()
         for folder in batches:
             kept = _recorded(folder, self._answers)
-            with BatchReader(folder) as reader:
+            with FolderPlace(folder).read() as reader:
                 now = {row.position: row.finished_at for row in reader.rows()}
             assert self._done.items() <= now.items(), "a stored result is gone, or its row ran again"
             self._done = now
@@ -210,7 +213,7 @@ class Ledger:
 
 
 def _check(figures: Figures, folder: Path, answers: Answers, workflow: str) -> None:
-    with BatchReader(folder) as reader:
+    with FolderPlace(folder).read() as reader:
         rows = list(reader.rows())
     assert [row.position for row in rows] == list(range(figures.rows))
     assert [row.id for row in rows] == [f"row-{position}" for position in range(figures.rows)]

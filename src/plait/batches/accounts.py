@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from plait.batches.scorings import Scoring
 from plait.flow.usage import Tokens
 from plait.store.batches import BatchStore
-from plait.store.readers import BatchReader
 
 FAILED = ("error", "timeout", "interrupted")
 
 
 def spent_before(store: BatchStore) -> dict[str, Tokens]:
     """What the kept answers cost, by model. Blocks."""
-    with BatchReader(store.folder) as reader:
+    with store.place.read() as reader:
         return {
             model: Tokens(totals.input_tokens, totals.cached_tokens, totals.output_tokens)
             for model, totals in reader.models().items()
@@ -39,7 +38,7 @@ class Failed:
 
 def failed_rows(store: BatchStore, scoring: Scoring | None) -> list[Failed]:
     """Those of an earlier session. Blocks."""
-    with BatchReader(store.folder) as reader:
+    with store.place.read() as reader:
         found = [
             Failed(record.position, record.id, (record.error.branch,) if record.error and record.error.branch else ())
             for record in reader.rows(statuses=FAILED)

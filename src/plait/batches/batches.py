@@ -6,7 +6,6 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing, suppress
-from pathlib import Path
 from typing import Self
 
 from plait.batches.entrances import NewBatch, OldBatch, OpenBatch
@@ -16,7 +15,7 @@ from plait.batches.sessions import Session
 from plait.errors import BatchPaused, ModelUnavailable, SettingsError
 from plait.process import collect_less
 from plait.settings import Settings
-from plait.store.folders import remove_batch
+from plait.store.places import Place
 from plait.store.rows import RowRecord
 
 _MEANT_OTHERWISE = (ModelUnavailable, SettingsError)
@@ -51,10 +50,10 @@ class Batch:
         return self._course.open.workflow.settings
 
     @property
-    def folder(self) -> Path:
+    def place(self) -> Place:
         """Where the batch is kept, once it is open."""
         assert self._course.open is not None, "the batch is opened when it is first iterated over"
-        return self._course.open.store.folder
+        return self._course.open.store.place
 
     def progress(self) -> Progress | None:
         """How far it is; None before it is open."""
@@ -114,7 +113,7 @@ class _Course:
                 raise
             # Nothing was done but to find out that it was meant otherwise: there is nothing to go on with.
             assert self.open is not None
-            await asyncio.to_thread(remove_batch, self.open.store.folder)
+            await asyncio.to_thread(self.open.store.place.remove)
             raise cause from None
         finally:
             if not self.taken.full():

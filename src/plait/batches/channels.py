@@ -1,4 +1,4 @@
-"""How a batch and its worker processes talk: pickled messages over a socket that only the two of them have."""
+"""How a batch and its workers talk: pickled messages, over a socket that only the two of them have or over Ray."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import plait.errors
 from plait.batches.answers import Paid
@@ -19,6 +20,7 @@ from plait.datasets.examples import Example
 from plait.errors import PlaitError
 from plait.flow.usage import Tokens
 from plait.settings import Settings
+from plait.store.answers import Answers
 from plait.store.rows import RowRecord
 
 _LENGTH = struct.Struct("!Q")
@@ -29,25 +31,32 @@ class Orders:
     """The first message: what a worker is to run."""
 
     workflow: str
-    app: Path
+    app: Path | None
+    """None: the app that comes with plait."""
     settings: Settings
     context: Mapping[str, object]
     options: BatchOptions
     group: str
-    journal: Path | None
-    """Its own file, which nobody else writes."""
+    answers: Answers | None
+    """Where it keeps its own: a file that nobody else writes, or a database; None: nowhere."""
     paid: Paid
     spent: Mapping[str, Tokens]
     """By earlier sessions."""
     scoring: Scoring | None = None
+    rows: Answers | None = None
+    """Where it stores results itself; None: it sends them."""
+    ahead: int = 64
+    """Rows that it may hold, apart from those in flight."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables to set where they are not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Rows for a worker. `begun` are the journals in which a dead worker may have left answers for them."""
+    """Rows for a worker. `begun` is where dead workers may have left answers for them."""
 
     examples: tuple[Example, ...]
-    begun: tuple[Path, ...] = ()
+    begun: tuple[Answers, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +75,18 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A row's result."""
+    """A row's result; one that the worker `stored` comes without its outputs and evaluation."""
 
     record: RowRecord
+    stored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A warning of a worker whose own output nobody sees; `level` is logging's."""
+
+    level: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +98,8 @@ class Halted:
     resets_at: float | None = None
 
     @classmethod
-    def of(cls, cause: BaseException) -> Halted:
-        return cls(type(cause).__name__, str(cause), getattr(cause, "resets_at", None))
+    def of(cls, cause: BaseException, where: str = "") -> Halted:
+        return cls(type(cause).__name__, f"{where}{cause}", getattr(cause, "resets_at", None))
 
     def cause(self) -> PlaitError:
         """The error in this process."""
@@ -109,8 +127,24 @@ class Elsewhere:
     spent: Mapping[str, Tokens]
 
 
+class Talk(Protocol):
+    """One end of what a worker and its batch say to each other."""
+
+    def send(self, message: object) -> None:
+        """Queue a message; nothing happens where the other end is gone."""
+        ...
+
+    async def flushed(self) -> None:
+        """Wait until the other end keeps up, or is gone."""
+        ...
+
+    async def receive(self) -> object | None:
+        """The next message; None when the other end is gone."""
+        ...
+
+
 class Channel:
-    """One end. `receive` returns None when the other end is gone."""
+    """A Talk over a socket. `receive` returns None when the other end is gone."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader

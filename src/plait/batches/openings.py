@@ -30,8 +30,8 @@ from plait.prices import Prices, load_prices
 from plait.runs import Graph, default_context
 from plait.sections import BOUNDS
 from plait.settings import Settings, from_env
-from plait.store.batches import DATABASE, BatchStore
-from plait.store.folders import find_batch, new_batch_folder
+from plait.store.batches import BatchStore
+from plait.store.places import shelf_of
 
 
 async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
@@ -42,8 +42,9 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
     graph, scorer = await _scored(graph, new.scoring, app, stack)
     prices = await asyncio.to_thread(load_prices, settings.prices, settings.prices_file)
     workflow = prepare(graph, name, new.context, new.config, settings)
-    folder = await asyncio.to_thread(new_batch_folder, settings.home, name, datetime.now().astimezone())
-    dataset = open_rows(new.rows, new.selection, input_fields(graph), folder, settings)
+    shelf = await asyncio.to_thread(shelf_of, settings)
+    place = await asyncio.to_thread(shelf.new_place, name, datetime.now().astimezone())
+    dataset = open_rows(new.rows, new.selection, input_fields(graph), place.files, settings)
     await dataset.check()
     _check_budget(new.options, prices, settings)
     new = replace(new, options=await _with_reused_id(new.options, settings))
@@ -51,7 +52,7 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
     digests = await asyncio.to_thread(describe_workflow, graph, app.root if app else None)
     meta = _described(new, name, app, settings) | {"workflow_digests": digests}
     async with new.claim() if new.claim else nullcontext():
-        store = await BatchStore.create(folder, meta, durability=new.options.durability)
+        store = await place.create(meta, durability=new.options.durability)
     stack.push_async_callback(store.close)
     examples = repeated(await read_rows(new.rows, dataset, store), new.repetitions)
     stack.push_async_callback(examples.aclose)
@@ -99,14 +100,14 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
 
     Raises BatchNotFound, BatchBusy, BatchChanged, StoreError, and as `open_new` does.
     """
-    home = (old.settings or from_env()).home
-    folder = await asyncio.to_thread(find_batch, home, old.id)
-    store = await BatchStore.open(folder, durability=(old.options or BatchOptions()).durability)
+    known = old.settings or from_env()
+    place = await asyncio.to_thread(lambda: shelf_of(known).find(old.id))
+    store = await place.open(durability=(old.options or BatchOptions()).durability)
     stack.push_async_callback(store.close)
     meta = store.meta
     if "workflow" not in meta:
         raise StoreError(
-            f"{folder / DATABASE} does not say what the batch is: its process died as it began, or it was emptied; "
+            f"{place} does not say what the batch is: its process died as it began, or it was emptied; "
             "begin anew with `plait batch`"
         )
     named, directory = bool(meta.get("named")), meta.get("app")
@@ -231,7 +232,7 @@ def _check_budget(options: BatchOptions, prices: Prices, settings: Settings) -> 
 
 
 def _check_workers(options: BatchOptions, *, named: bool) -> None:
-    if options.workers > 1 and not named:
+    if (options.workers > 1 or options.ray is not None) and not named:
         raise InputError(
             "worker processes load the workflow by its name: expected a name in langgraph.json, found a graph; "
             "leave workers at 1"
@@ -242,8 +243,9 @@ async def _with_reused_id(options: BatchOptions, settings: Settings) -> BatchOpt
     """With the whole id of the batch to reuse: by a resume, its beginning may be that of others, too."""
     if options.reuse is None:
         return options
-    found = await asyncio.to_thread(find_batch, settings.home, options.reuse)
-    return replace(options, reuse=found.name)
+    wanted = options.reuse
+    found = await asyncio.to_thread(lambda: shelf_of(settings).find(wanted))
+    return replace(options, reuse=found.id)
 
 
 def _stored(meta: Mapping[str, object], key: str) -> dict[str, object]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from plait.errors import SettingsError
 from plait.store.files import Durability
 
-_POSITIVE = ("timeout_s", "row_attempts", "budget_usd", "budget_tokens", "deadline_s", "workers")
+_POSITIVE = ("timeout_s", "row_attempts", "budget_usd", "budget_tokens", "deadline_s", "ray_timeout_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,13 @@ class BatchOptions:
     """The batch pauses before it has used more tokens, input and output together."""
     deadline_s: float | None = None
     """The batch pauses after so many seconds; rows in flight then stay pending."""
-    workers: int = 1
-    """Processes that run rows; 1: this one."""
+    workers: int = 0
+    """Processes that run rows; 0: this one, or with `ray` as many as the cluster has CPUs."""
+    ray: str | None = None
+    """Run the workers on a Ray cluster: host:port of its head, "auto" for the one that this machine belongs to, "local"
+    for one of this machine alone that ends with the batch."""
+    ray_timeout_s: float = 60.0
+    """Seconds to wait for the cluster, and for a place for each worker."""
     journal: bool = True
     """Keep every paid answer, so that none is paid for again after an interruption."""
     reuse: str | None = None
@@ -48,6 +53,10 @@ class BatchOptions:
                 raise SettingsError(f"{name}: expected a number above 0, found {value}")
         if self.max_errors is not None and self.max_errors < 0:
             raise SettingsError(f"max_errors: expected 0 or more rows, found {self.max_errors}")
+        if self.workers < 0:
+            raise SettingsError(f"workers: expected 1 process or more, found {self.workers}")
+        if self.ray is not None:
+            _check_address(self.ray)
         if self.recorded_only and not self.journal:
             raise SettingsError("recorded_only: expected a journal to answer from, found journal=False")
         if self.durability not in ("power", "kill"):
@@ -64,3 +73,16 @@ class BatchOptions:
             return cls()
         known = {part.name for part in fields(cls)}
         return cls(**{name: value for name, value in stored.items() if name in known})
+
+
+def _check_address(address: str) -> None:
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address:
+        raise SettingsError(
+            f"ray: expected HOST:PORT of the cluster's head, auto or local, found {address}: Ray's client protocol is "
+            "not used; run plait on a machine of the cluster (`ray job submit`, or a shell in its head) with --ray auto"
+        )
+    if not host or not port.isdecimal():
+        raise SettingsError(f"ray: expected HOST:PORT of the cluster's head, auto or local, found {address!r}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +16,9 @@ from plait.batches.openings import open_new
 from plait.batches.plan_actuals import actual_of
 from plait.batches.plan_limits import known_parts
 from plait.batches.sessions import Session
-from plait.errors import InputError
+from plait.errors import InputError, PlaitError
+from plait.flow.budget_places import read_budget
 from plait.flow.entries import Entry
-from plait.flow.host_budget import read
 from plait.flow.usage import Tokens
 from plait.forecasts import Forecast, Interval, ModelUse, Plan, ProbeRow, compare, forecast
 from plait.settings import Settings
@@ -81,7 +80,7 @@ async def plan(new: NewBatch, *, note: Callable[[str, int], None] | None = None)
     if new.probe is not None and new.probe < 1:
         raise InputError(f"--probe: expected 1 row or more, found {new.probe}")
     # The probe is too few rows for several processes, which would tell this one nothing of what they learnt.
-    here = replace(new, probe=new.probe or 20, options=replace(new.options, workers=1))
+    here = replace(new, probe=new.probe or 20, options=replace(new.options, workers=0, ray=None))
     async with AsyncExitStack() as stack:
         opened = await open_new(here, stack)
         began, cpu_s = time.monotonic(), time.process_time()
@@ -129,7 +128,7 @@ def comparison(reader: BatchReader) -> list[str] | None:
     if planned is None or meta.get("status") != "finished" or not planned.forecast.rows:
         return None
     waits = planned.forecast.binding.endswith("/day")
-    return compare(planned.forecast, actual_of(reader.folder, planned.probe.positions, with_pauses=waits))
+    return compare(planned.forecast, actual_of(reader, planned.probe.positions, with_pauses=waits))
 
 
 def probe_row(record: RowRecord) -> ProbeRow:
@@ -167,7 +166,7 @@ def _look_ahead(opened: OpenBatch, records: Sequence[RowRecord], duration_s: flo
         Plan(
             max(0, total - len(rows)),
             known_parts(workflow.gate, _entries(settings), max_concurrency=settings.max_concurrency, wall=time.time()),
-            process_rows_per_s=len(rows) / busy_s * opened.options.workers if busy_s > 0 else None,
+            process_rows_per_s=len(rows) / busy_s * max(1, opened.options.workers) if busy_s > 0 else None,
         ),
         lambda tokens: opened.prices.cost_usd(tokens, endpoint),
     )
@@ -205,10 +204,8 @@ def _probe(records: Sequence[RowRecord], duration_s: float) -> Probe:
 
 
 def _entries(settings: Settings) -> Mapping[str, Entry]:
-    if not settings.share:
-        return {}
-    with contextlib.suppress(sqlite3.Error, OSError):
-        return read(settings.home / "limits.db")
+    with contextlib.suppress(PlaitError):
+        return read_budget(settings)[0]
     return {}
 
 

@@ -7,10 +7,9 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 
 from plait.batches.accounts import FAILED, failed_rows, spent_as_noted, spent_before
-from plait.batches.answers import Paid, journals, open_journal, reused_journals
+from plait.batches.answers import Paid, open_journal, reused_answers
 from plait.batches.channels import Orders
 from plait.batches.entrances import OpenBatch
 from plait.batches.executions import Execution, LocalExecution
@@ -20,9 +19,11 @@ from plait.batches.sources import STDIN
 from plait.batches.spending import Spending
 from plait.batches.spools import SPOOLED
 from plait.batches.throttles import Throttle
-from plait.batches.workers import WorkerExecution
+from plait.batches.workers import Keeping, WorkerExecution
+from plait.batches.workplaces import open_workplace
 from plait.datasets.examples import Example
 from plait.errors import (
+    BatchBusy,
     BatchChanged,
     BatchPaused,
     EndpointUnreachable,
@@ -36,7 +37,9 @@ from plait.flow.usage import Tokens
 from plait.journal import void
 from plait.masking import masked, redacted
 from plait.process import is_ours
+from plait.store.answers import Answers
 from plait.store.batches import BatchStore
+from plait.store.places import shelf_of
 from plait.store.rows import RowRecord
 
 logger = logging.getLogger("plait")
@@ -83,26 +86,34 @@ class Session:
         )
         if options.recorded_only:
             self._stack.enter_context(refusing_unscoped())
-        if options.workers > 1:
+        if options.workers > 1 or options.ray is not None:
             self._execution = self._in_workers(paid, spent)
         else:
             self._execution = await self._here(paid)
+        self._store.on_lost(self._lose)
         return self
+
+    def _lose(self, cause: BatchBusy) -> None:
+        """Another process runs the batch: what is in flight here would be paid for twice."""
+        self._execution.stop(cause)
+        self._execution.cancel()
 
     def _what_was_paid(self) -> tuple[Paid, dict[str, Tokens]]:
         """Where the answers are that need not be paid for, and what this batch spent."""
         options, spent = self._opened.options, spent_before(self._store)
         if not options.journal:
             return Paid(), spent | spent_as_noted(self._store)
-        reused: list[Path] = []
+        reused: list[Answers] = []
         if options.reuse:
-            reused = reused_journals(self._opened.workflow.settings.home, options.reuse, by=self._store.id)
-        files = journals(self._store.folder)
-        return Paid(earlier=tuple(files), reused=tuple(reused), declined=tuple(self._declined)), spent
+            shelf = shelf_of(self._opened.workflow.settings)
+            reused = reused_answers(shelf, options.reuse, by=self._store.id)
+        return Paid(
+            earlier=tuple(self._store.place.answers()), reused=tuple(reused), declined=tuple(self._declined)
+        ), spent
 
     async def _here(self, paid: Paid) -> LocalExecution:
         options = self._opened.options
-        journal = await open_journal(self._store.writer, paid, options, self._stack)
+        journal = await open_journal(self._store.writer, self._store.place.own_answers, paid, options, self._stack)
         runner = RowRunner(
             self._opened.workflow,
             group=self._store.id,
@@ -123,7 +134,7 @@ class Session:
     def _in_workers(self, paid: Paid, spent: Mapping[str, Tokens]) -> WorkerExecution:
         opened = self._opened
         assert opened.app is not None, "an opened batch that has workers was begun with a name"
-        journal = self._store.folder / f"journal-{time.time_ns() // 1_000_000}.db" if opened.options.journal else None
+        answers = self._store.place.new_answers()
         orders = Orders(
             workflow=opened.workflow.name,
             app=opened.app.root,
@@ -131,14 +142,14 @@ class Session:
             context=opened.context,
             options=opened.options,
             group=self._store.id,
-            journal=journal,
+            answers=answers if opened.options.journal else None,
+            rows=answers if answers.is_shared else None,
             paid=paid,
             spent=spent,
             scoring=opened.scoring,
         )
-        # No more processes than calls that may be in flight.
-        count = min(opened.options.workers, opened.workflow.settings.max_concurrency or opened.options.workers)
-        return WorkerExecution(orders, count, self._spending, self._store.stored)
+        workplace = open_workplace(opened.options, opened.app)
+        return WorkerExecution(orders, workplace, self._spending, Keeping(self._store.stored))
 
     async def __aexit__(self, *_: object) -> None:
         for aside in self._asides:
@@ -284,7 +295,7 @@ class Session:
         self._only = frozenset(each.position for each in failed)
         if not self._opened.changed:
             branches = [(each.row, branch) for each in failed for branch in each.branches]
-            await asyncio.to_thread(lambda: void(journals(self._store.folder), branches))
+            await asyncio.to_thread(lambda: void(self._store.place.answers(), branches))
             await self._store.put_meta({_DECLINED: [*self._declined, *branches]})
         await self._store.drop(self._only)
 

@@ -21,10 +21,10 @@ Rows = str | Path | Iterable[object] | AsyncIterable[object]
 
 
 def open_rows(
-    rows: Rows, selection: Selection, inputs: Sequence[InputName], folder: Path, settings: Settings
+    rows: Rows, selection: Selection, inputs: Sequence[InputName], files: Path, settings: Settings
 ) -> Dataset:
-    """The rows of a new batch in `folder`, where standard input is copied to while it is read."""
-    copy = folder / STDIN if rows == "-" else None
+    """The rows of a new batch; standard input is copied into the folder `files` while it is read."""
+    copy = files / STDIN if rows == "-" else None
     return open_dataset(rows, selection, inputs=inputs, tee=copy, env=settings.langsmith)
 
 
@@ -44,7 +44,7 @@ async def read_rows(rows: Rows, dataset: Dataset, store: BatchStore) -> AsyncGen
         return examples
     if isinstance(rows, Sized):
         await spool_all(examples, store)
-        return spooled_before(store.folder)
+        return spooled_before(store.place)
     return spooled(examples, store)
 
 
@@ -56,12 +56,12 @@ def reopen_rows(
     selection = Selection.from_json(stored if isinstance(stored, Mapping) else {})
     if not isinstance(source, str):
         if rows is None or SPOOLED in store.meta:
-            return None, spooled_before(store.folder)
+            return None, spooled_before(store.place)
         dataset = open_dataset(rows, selection, inputs=inputs)
         return dataset, continued(dataset.examples(), store)
     if source == STDIN:
         selection = replace(selection, format=str(store.meta.get("format") or "") or selection.format)
-    found = str(store.folder / STDIN) if source == STDIN else source
+    found = str(store.place.files / STDIN) if source == STDIN else source
     dataset = open_dataset(found, selection, inputs=inputs, env=settings.langsmith)
     return dataset, dataset.examples()
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 from plait.datasets.examples import Example
 from plait.errors import StoreError
 from plait.json_values import to_json
-from plait.store.batches import DATABASE, BatchStore
-from plait.store.files import open_to_read
+from plait.store.batches import BatchStore
+from plait.store.places import Place
 from plait.store.rows import json_text
 
 SPOOLED = "spooled"
 """In meta: how many rows there are, once all were read."""
 
-_INSERT = "INSERT OR REPLACE INTO examples (position, example) VALUES (?, ?)"
-_SELECT = "SELECT example FROM examples WHERE position >= ? ORDER BY position LIMIT 500"
 _BACKLOG = 5000
 """Rows that may wait to be written."""
 
@@ -36,7 +32,7 @@ async def spooled(examples: AsyncIterator[Example], store: BatchStore, *, known:
         losses.check()
         if position >= known:
             text = json_text(to_json(replace(example, position=position)))
-            store.writer.add(_INSERT, (position, text), losses.note)
+            store.add_example(position, text, losses.note)
             # Not the example itself: a row runs with what a resume would read.
             yield Example(**json.loads(text))
         position += 1
@@ -61,7 +57,8 @@ class _Losses:
         if self._first is not None:
             raise StoreError(
                 f"a row of the iterable cannot be stored ({type(self._first).__name__}: {self._first}): expected "
-                "values that JSON can say, within the limits of SQLite; leave that row out, or write the rows to a file"
+                "values that JSON can say, within the limits of the database; leave that row out, or write the rows "
+                "to a file"
             ) from self._first
 
 
@@ -72,12 +69,12 @@ async def spool_all(examples: AsyncIterator[Example], store: BatchStore) -> None
             await store.put_meta({})  # returns once all before it is written
 
 
-async def spooled_before(folder: Path) -> AsyncGenerator[Example]:
+async def spooled_before(place: Place) -> AsyncGenerator[Example]:
     """The examples that were stored, in order."""
 
     def read(position: int) -> list[Example]:
-        with closing(open_to_read(folder / DATABASE)) as connection:
-            return [Example(**json.loads(text)) for (text,) in connection.execute(_SELECT, (position,))]
+        with place.read() as reader:
+            return [Example(**json.loads(text)) for text in reader.examples(position - 1)]
 
     position = 0
     while chunk := await asyncio.to_thread(read, position):
@@ -89,7 +86,7 @@ async def spooled_before(folder: Path) -> AsyncGenerator[Example]:
 async def continued(examples: AsyncIterator[Example], store: BatchStore) -> AsyncGenerator[Example]:
     """What was stored, then what the iterable, given once more, has beyond that."""
     known = 0
-    async for example in spooled_before(store.folder):
+    async for example in spooled_before(store.place):
         known += 1
         yield example
     async for example in spooled(examples, store, known=known):

@@ -1,4 +1,4 @@
-"""A worker process of a batch: runs the rows that it is given. Started as `python -m plait.batches.worker`."""
+"""A worker of a batch: runs the rows that it is given. As a process: `python -m plait.batches.worker`."""
 
 from __future__ import annotations
 
@@ -8,29 +8,36 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
 
 from plait.app import find_app, open_workflow
 from plait.batches.answers import open_journal
-from plait.batches.channels import Channel, Elsewhere, Ended, Halted, Lease, NoMore, Orders, State, Wanted
+from plait.batches.channels import Channel, Elsewhere, Ended, Halted, Lease, NoMore, Orders, State, Talk, Wanted
 from plait.batches.executions import LocalExecution
 from plait.batches.openings import prepare
 from plait.batches.rows import RowRunner
 from plait.batches.spending import Spending
 from plait.batches.throttles import Throttle
 from plait.datasets.examples import Example
+from plait.errors import PlaitError
 from plait.flow.scopes import refusing_unscoped
 from plait.journal import Journal
 from plait.prices import load_prices
 from plait.process import collect_less, own_process, run_loop
+from plait.store.answers import Answers
 from plait.store.rows import RowRecord
-from plait.store.schema import prepare_journal
 from plait.store.writers import Writer
 
-_AHEAD = 64
-"""Rows asked for at once, and again when half of them are begun."""
+__all__ = ["work"]
+
+_FEW = 16
+"""Rows asked for at first, so that workers that begin a little later find some, too; more where it runs out of them."""
 _STATE_S = 0.25
+
+_Keep = Callable[[RowRecord], Awaitable[None]]
 
 
 def main() -> None:
@@ -50,18 +57,31 @@ async def _work(talk: socket.socket) -> None:
     channel = Channel(*await asyncio.open_connection(sock=talk))
     orders = await channel.receive()
     assert isinstance(orders, Orders), "the first message is what to run"
-    with own_process(orders.settings):
-        async with AsyncExitStack() as stack:
-            worker = await _opened(orders, channel, stack)
-            collect_less()
-            await worker.run()
-    channel.send(worker.state())
+    await work(channel, orders)
     await channel.flushed()
     channel.close()
 
 
-async def _opened(orders: Orders, channel: Channel, stack: AsyncExitStack) -> _Worker:
-    app = await asyncio.to_thread(find_app, orders.app)
+async def work(talk: Talk, orders: Orders, *, where: str = "") -> None:
+    """Do what is ordered until there is no more to do, or until it is cancelled.
+
+    What keeps the workflow from being run is said to the batch, after `where`.
+    """
+    with own_process(orders.settings):
+        async with AsyncExitStack() as stack:
+            try:
+                worker = await _opened(orders, talk, stack)
+            except PlaitError as error:
+                talk.send(Halted.of(error, where))
+                return
+            collect_less()
+            await worker.run()
+    talk.send(worker.state())
+
+
+async def _opened(orders: Orders, talk: Talk, stack: AsyncExitStack) -> _Worker:
+    # From the root of all folders none is found but the one that comes with plait.
+    app = await asyncio.to_thread(find_app, orders.app, start=Path(Path.cwd().anchor))
     graph = await stack.enter_async_context(open_workflow(app, orders.workflow))
     scorer = None
     if orders.scoring is not None:
@@ -78,11 +98,7 @@ async def _opened(orders: Orders, channel: Channel, stack: AsyncExitStack) -> _W
         budget_tokens=options.budget_tokens,
     )
     spending.note_elsewhere(orders.spent)
-    journal = None
-    if orders.journal is not None:
-        writer = Writer(orders.journal, prepare=prepare_journal, durability=options.durability)
-        stack.push_async_callback(asyncio.to_thread, writer.close)
-        journal = await open_journal(writer, orders.paid, options, stack)
+    keep, journal = await _keeping(orders, talk, stack)
     runner = RowRunner(
         workflow,
         group=orders.group,
@@ -92,16 +108,56 @@ async def _opened(orders: Orders, channel: Channel, stack: AsyncExitStack) -> _W
         row_attempts=options.row_attempts,
         scorer=scorer,
     )
-    return _Worker(channel, runner, spending, journal)
+    execution = LocalExecution(runner, Throttle(asyncio.get_running_loop().time), keep)
+    return _Worker(talk, execution, spending, journal, ahead=orders.ahead)
+
+
+async def _keeping(orders: Orders, talk: Talk, stack: AsyncExitStack) -> tuple[_Keep, Journal | None]:
+    """What is done with a result, and what keeps the paid answers."""
+    options, writer = orders.options, None
+    keep = _send_to(talk)
+    if orders.rows is not None:
+        keep, writer = await _storing(orders.rows, orders, talk, stack)
+    if orders.answers is None:
+        return keep, None
+    if writer is None:
+        writer = Writer(orders.answers.medium(options.durability))
+        stack.push_async_callback(asyncio.to_thread, writer.close)
+    return keep, await open_journal(writer, orders.answers, orders.paid, options, stack)
+
+
+def _send_to(talk: Talk) -> _Keep:
+    async def keep(record: RowRecord) -> None:
+        talk.send(Ended(record))
+        await talk.flushed()
+
+    return keep
+
+
+async def _storing(rows: Answers, orders: Orders, talk: Talk, stack: AsyncExitStack) -> tuple[_Keep, Writer]:
+    from plait.store.postgres.batches import open_rows  # noqa: PLC0415 - an extra
+
+    results = await open_rows(rows, orders.options.durability)
+    stack.push_async_callback(results.close)
+
+    async def keep(record: RowRecord) -> None:
+        await results.stored(record)
+        talk.send(Ended(replace(record, outputs=None, evaluation=None), stored=True))
+
+    return keep, results.writer
 
 
 class _Worker:
-    def __init__(self, channel: Channel, runner: RowRunner, spending: Spending, journal: Journal | None) -> None:
-        self._channel = channel
+    def __init__(
+        self, talk: Talk, execution: LocalExecution, spending: Spending, journal: Journal | None, *, ahead: int
+    ) -> None:
+        self._talk = talk
+        self._execution = execution
         self._spending = spending
         self._journal = journal
-        self._execution = LocalExecution(runner, Throttle(asyncio.get_running_loop().time), self._keep)
+        self._ahead = ahead
         self._leased: deque[Example] = deque()
+        self._most = min(ahead, _FEW)
         self._news = asyncio.Event()
         self._asked = False
         self._no_more = False
@@ -113,7 +169,7 @@ class _Worker:
             async for _ in self._execution.results(self._examples()):
                 pass
             if self._execution.halted is not None:
-                self._channel.send(Halted.of(self._execution.halted))
+                self._talk.send(Halted.of(self._execution.halted))
         finally:
             for aside in asides:
                 aside.cancel()
@@ -123,25 +179,22 @@ class _Worker:
         """What there is to tell now."""
         return State(self._execution.totals, self._spending.spent_here)
 
-    async def _keep(self, record: RowRecord) -> None:
-        self._channel.send(Ended(record))
-        await self._channel.flushed()
-
     async def _examples(self) -> AsyncGenerator[Example]:
         while True:
-            if len(self._leased) <= _AHEAD // 2 and not self._asked and not self._no_more:
+            if len(self._leased) <= self._most // 2 and not self._asked and not self._no_more:
                 self._asked = True
-                self._channel.send(Wanted(_AHEAD - len(self._leased)))
+                self._talk.send(Wanted(self._most - len(self._leased)))
             if self._leased:
                 yield self._leased.popleft()
             elif self._no_more:
                 return
             else:
+                self._most = min(self._ahead, 2 * self._most)
                 self._news.clear()
                 await self._news.wait()
 
     async def _listen(self) -> None:
-        while (message := await self._channel.receive()) is not None:
+        while (message := await self._talk.receive()) is not None:
             match message:
                 case Lease(examples, begun):
                     self._asked = False
@@ -162,7 +215,7 @@ class _Worker:
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(_STATE_S)
-            self._channel.send(self.state())
+            self._talk.send(self.state())
 
 
 if __name__ == "__main__":

@@ -1,52 +1,62 @@
-"""Runs the rows of a batch in processes of their own: leases rows to them and takes the results.
+"""Runs the rows of a batch in workers, wherever those are: leases rows to them and takes the results.
 
-A worker holds a few rows at a time. When it dies, they go to another one, which finds their paid answers in the dead
-one's journal; a result counts once, when it is stored here.
+A worker holds a few rows at a time. When it dies, they go to another one, which finds their paid answers where the
+dead one kept them; a result counts once, when it is known here to be stored.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import sys
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from plait.batches.channels import Channel, Elsewhere, Ended, Halted, Lease, NoMore, Orders, State, Wanted
+from plait.batches.channels import Elsewhere, Ended, Halted, Lease, NoMore, Orders, Said, State, Wanted
 from plait.batches.executions import UNREAD, Totals
 from plait.batches.spending import Spending, sum_of
+from plait.batches.workplaces import Link, NoRoom, Workplace
 from plait.datasets.examples import Example
 from plait.errors import PlaitError
 from plait.flow.usage import Tokens
 from plait.settings import Settings
+from plait.store.answers import Answers
 from plait.store.rows import RowRecord
 
 logger = logging.getLogger("plait")
 
 _REPLACEMENTS = 3
 """For each worker, before it is the workflow that kills them."""
-_PATIENCE_S = 5.0
+_GROUP = 200
+"""Results that are read back at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What is done with results."""
+
+    store: Callable[[RowRecord], Awaitable[None]]
+    count: Callable[[RowRecord], None] | None = None
+    """Takes note of a result that its worker stored."""
+    read: Callable[[Sequence[RowRecord]], Awaitable[Sequence[RowRecord]]] | None = None
+    """Such results with their outputs, in the same order; None: nobody wants those."""
 
 
 class WorkerExecution:
-    """An Execution in `count` processes; `keep` stores a result."""
+    """An Execution in workers at `workplace`."""
 
-    def __init__(
-        self, orders: Orders, count: int, spending: Spending, keep: Callable[[RowRecord], Awaitable[None]]
-    ) -> None:
+    def __init__(self, orders: Orders, workplace: Workplace, spending: Spending, keeping: Keeping) -> None:
         self.halted: BaseException | None = None
         self._orders = orders
-        self._count = count
+        self._workplace = workplace
         self._spending = spending
-        self._keep = keep
+        self._keeping = keeping
+        self._employers = 0
+        self._ended = asyncio.Event()
         self._workers: list[_Worker] = []
         self._returned: deque[Example] = deque()
-        self._begun: tuple[Path, ...] = ()
+        self._begun: tuple[Answers, ...] = ()
         self._made = 0
         self._gone: dict[str, Tokens] = {}
         self._exhausted = False
@@ -78,8 +88,9 @@ class WorkerExecution:
     async def results(self, examples: AsyncIterator[Example]) -> AsyncGenerator[RowRecord]:
         driving = asyncio.create_task(self._drive(examples), name="plait batch: workers")
         try:
-            while (record := await self._done.get()) is not None:
-                yield record
+            while records := await self._ended_by_now():
+                for record in records:
+                    yield record
             await driving
         finally:
             tasks: list[asyncio.Future[Any]] = [driving, *self._busy]
@@ -89,13 +100,29 @@ class WorkerExecution:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _ended_by_now(self) -> Sequence[RowRecord]:
+        """The results that wait to be taken, at least one; none at the end."""
+        first = await self._done.get()
+        if first is None:
+            return ()
+        found = [first]
+        while self._keeping.read is not None and len(found) < _GROUP and not self._done.empty():
+            if (record := self._done.get_nowait()) is None:
+                self._done.put_nowait(None)
+                break
+            found.append(record)
+        return found if self._keeping.read is None else await self._keeping.read(found)
+
     async def _drive(self, examples: AsyncIterator[Example]) -> None:
         try:
-            async with asyncio.TaskGroup() as group:
-                for number in range(self._count):
-                    group.create_task(self._employ(examples, _share_of(self._orders.settings, number, self._count)))
+            async with self._workplace, asyncio.TaskGroup() as group:
+                count = min(self._workplace.room, self._orders.settings.max_concurrency or self._workplace.room)
+                for number in range(count):
+                    group.create_task(self._employ(examples, _share_of(self._orders.settings, number, count)))
             while self._busy:
                 await asyncio.wait(self._busy)
+        except PlaitError as error:
+            self.stop(error)  # there is no place to work at
         except ExceptionGroup as failures:
             await self._done.put(None)
             raise failures.exceptions[0] from None
@@ -105,31 +132,46 @@ class WorkerExecution:
     async def _employ(self, examples: AsyncIterator[Example], settings: Settings) -> None:
         """Keep one worker at work until all rows are done, replacing it when it dies."""
         replacements = 0
-        while self._stopping is None and not self._all_done:
-            worker = await self._hire(settings)
-            try:
-                await self._lead(worker, examples)
-            finally:
-                await self._dismiss(worker)
-            if worker.dismissed or self._stopping is not None:
-                return
-            replacements += 1
-            logger.warning("a worker process died (%s); its rows go to another one", worker.fate)
-            if replacements > _REPLACEMENTS:
-                self.stop(PlaitError(f"worker processes keep dying ({worker.fate}): see above for what they said"))
+        self._employers += 1
+        try:
+            while self._stopping is None and not self._all_done:
+                worker = await self._hire(settings)
+                if worker is None:
+                    return
+                try:
+                    await self._lead(worker, examples)
+                finally:
+                    await self._dismiss(worker)
+                if worker.dismissed or self._stopping is not None:
+                    return
+                replacements += 1
+                logger.warning("a worker died (%s); its rows go to another one", worker.fate)
+                if replacements > _REPLACEMENTS:
+                    self.stop(PlaitError(f"workers keep dying ({worker.fate}): see above for what they said"))
+        except NoRoom as error:
+            if self._employers == 1:
+                self.stop(error)
+            else:
+                logger.warning("%s; the batch goes on with fewer workers", error)
+        except PlaitError as error:
+            self.stop(error)
+        finally:
+            self._employers -= 1
 
     async def _lead(self, worker: _Worker, examples: AsyncIterator[Example]) -> None:
-        while (message := await worker.channel.receive()) is not None:
+        while (message := await worker.link.receive()) is not None:
             match message:
                 case Wanted(rows):
                     worker.wanted = rows
                     leasing = asyncio.create_task(self._lease(worker, examples), name="plait batch: lease")
                     self._busy.add(leasing)
                     leasing.add_done_callback(self._busy.discard)
-                case Ended(record):
-                    self._take(worker, record)
+                case Ended(record, stored):
+                    self._take(worker, record, stored=stored)
                 case Halted():
                     self.stop(message.cause())
+                case Said(level, text):
+                    logger.log(level, "%s", text)
                 case State():
                     worker.state = message
                     self._share()
@@ -151,8 +193,8 @@ class WorkerExecution:
             elif found:
                 worker.wanted = 0
                 worker.rows.update({example.position: example for example in found})
-                worker.channel.send(Lease(tuple(found), self._begun))
-                await worker.channel.flushed()
+                worker.link.send(Lease(tuple(found), self._begun))
+                await worker.link.flushed()
         self._see_whether_done()
 
     async def _next(self, examples: AsyncIterator[Example], *, wait: bool) -> Example | None:
@@ -175,16 +217,19 @@ class WorkerExecution:
         self._exhausted = example is None
         return example
 
-    def _take(self, worker: _Worker, record: RowRecord) -> None:
+    def _take(self, worker: _Worker, record: RowRecord, *, stored: bool) -> None:
         """Store a result; the next one is not kept waiting for it."""
         if worker.rows.pop(record.position, None) is not None:
-            storing = asyncio.create_task(self._store(record), name=f"plait row {record.id}")
+            storing = asyncio.create_task(self._store(record, stored=stored), name=f"plait row {record.id}")
             self._busy.add(storing)
             storing.add_done_callback(self._busy.discard)
 
-    async def _store(self, record: RowRecord) -> None:
+    async def _store(self, record: RowRecord, *, stored: bool) -> None:
         try:
-            await self._keep(record)
+            if not stored:
+                await self._keeping.store(record)
+            elif self._keeping.count is not None:
+                self._keeping.count(record)
         except Exception as error:  # noqa: BLE001 - whatever it is, the row must not pass for one that was never run
             self.stop(error)
         else:
@@ -204,9 +249,14 @@ class WorkerExecution:
         self._stopping = message
         if self._coming is not None:
             self._coming.cancel()  # the next row may be long in coming, from a pipe
+        self._ended.set()
         for worker in self._workers:
-            worker.dismissed = True
-            worker.channel.send(message)
+            self._tell_to_end(worker, message)
+
+    @staticmethod
+    def _tell_to_end(worker: _Worker, message: NoMore) -> None:
+        worker.dismissed = True
+        worker.link.send(message)
 
     def _share(self) -> None:
         """Tell each worker what the others have spent."""
@@ -216,51 +266,40 @@ class WorkerExecution:
             return
         for worker in self._workers:
             others = [other.state.spent for other in self._workers if other is not worker]
-            worker.channel.send(Elsewhere(sum_of(self._orders.spent, self._gone, *others)))
+            worker.link.send(Elsewhere(sum_of(self._orders.spent, self._gone, *others)))
 
-    async def _hire(self, settings: Settings) -> _Worker:
+    async def _hire(self, settings: Settings) -> _Worker | None:
+        """A worker; None where the rows are done before there is one."""
         self._made += 1
-        journal = self._orders.journal
-        own = journal and journal.with_name(f"{journal.stem}-{self._made}.db")
-        here, there = socket.socketpair()
-        alive, lifeline = os.pipe()
+        own = self._orders.answers and self._orders.answers.numbered(self._made)
+        orders = replace(self._orders, answers=own, settings=settings, ahead=self._workplace.ahead)
+        hiring = asyncio.ensure_future(self._workplace.hire(orders))
+        ending = asyncio.ensure_future(self._ended.wait())
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "plait.batches.worker", str(there.fileno()), str(alive)),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=2,  # stdout carries results
-                start_new_session=True,  # Ctrl-C is for the batch to understand
-                pass_fds=(there.fileno(), alive),
-            )
-        except BaseException:
-            os.close(lifeline)
-            here.close()
-            raise
+            await asyncio.wait([hiring, ending], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            there.close()
-            os.close(alive)
-        worker = _Worker(process, Channel(*await asyncio.open_connection(sock=here)), lifeline, own)
-        worker.channel.send(replace(self._orders, journal=own, settings=settings))
+            ending.cancel()
+            if not hiring.done():
+                hiring.cancel()
+                await asyncio.wait([hiring])
+        if hiring.cancelled():
+            return None
+        worker = _Worker(hiring.result(), own)
         self._workers.append(worker)
+        if self._stopping is not None:
+            self._tell_to_end(worker, self._stopping)
         return worker
 
     async def _dismiss(self, worker: _Worker) -> None:
         """See a worker off; what it had leased and did not end goes to others."""
         worker.gone = True
-        os.close(worker.lifeline)
-        worker.channel.close()
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                code = await worker.process.wait()
-        except TimeoutError:
-            worker.process.kill()
-            code = await worker.process.wait()
-        worker.fate = f"signal {-code}" if code < 0 else f"exit code {code}"
+        worker.fate = await worker.link.dismissed()
         self._workers.remove(worker)
         self._gone = sum_of(self._gone, worker.state.spent)
         if worker.rows:
             self._returned.extend(worker.rows.values())
-            self._begun = (*self._begun, worker.journal) if worker.journal else self._begun
+            if worker.answers is not None:
+                self._begun = tuple(dict.fromkeys((*self._begun, worker.answers)))
 
 
 def _share_of(settings: Settings, number: int, count: int) -> Settings:
@@ -273,10 +312,8 @@ def _share_of(settings: Settings, number: int, count: int) -> Settings:
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    process: asyncio.subprocess.Process
-    channel: Channel
-    lifeline: int
-    journal: Path | None
+    link: Link
+    answers: Answers | None
     rows: dict[int, Example] = field(default_factory=dict)
     """Leased and not ended, by position."""
     wanted: int = 0

@@ -89,8 +89,9 @@ def _run(words: list[str], *, debug: bool) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stop)
         from plait.cli.commands import app
+        from plait.cli.programs import program_of
 
-        work = app(words, prog_name="plait", standalone_mode=False)
+        work = program_of(app)(words, prog_name="plait", standalone_mode=False)
         found = work() if callable(work) else work
         return found if isinstance(found, int) else 0
     except _Stopped as stopped:

@@ -26,7 +26,7 @@ from plait.process import run_loop
 from plait.schemas import read_schema
 from plait.settings import Settings
 from plait.store.files import Durability
-from plait.store.folders import batches_folder
+from plait.store.places import shelf_of
 
 _FLAGS = {"id_column": "--id", "mapping": "--map", "constants": "--set"}
 
@@ -134,6 +134,8 @@ def pause_values(flags: PauseFlags) -> dict[str, object]:
         "budget_tokens": flags.budget_tokens,
         "deadline_s": span(flags.deadline, "--deadline") if flags.deadline is not None else None,
         "workers": _workers(flags.workers) if flags.workers is not None else None,
+        "ray": flags.ray,
+        "ray_timeout_s": span(flags.ray_timeout, "--ray-timeout") if flags.ray_timeout is not None else None,
     }
     return {name: value for name, value in given.items() if value is not None}
 
@@ -152,17 +154,8 @@ def flagged(names: set[str]) -> Iterator[None]:
 
 
 def check_home(settings: Settings) -> None:
-    """Raise SettingsError where no batch can be kept."""
-    folder = batches_folder(settings.home)
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(13, "it is not writable")
-    except OSError as error:
-        raise SettingsError(
-            f"batches are kept in {folder}, which cannot be written: {error.strerror}; "
-            "set PLAIT_HOME to a folder that can"
-        ) from None
+    """Raise SettingsError or StoreError where no batch can be kept."""
+    shelf_of(settings).check()
 
 
 async def check_model_named(app: App, name: str, settings: Settings, context: dict[str, object]) -> None:

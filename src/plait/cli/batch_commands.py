@@ -17,6 +17,7 @@ from plait.cli.options import (
     BatchId,
     Context,
     Json,
+    KeptIn,
     Limits,
     Model,
     OutputFlags,
@@ -63,6 +64,7 @@ def batch(
     durability: Annotated[
         str, option("--durability", "WHAT", "What answers survive: a loss of power, or a kill (faster).", KEEPS)
     ] = "power",
+    store: KeptIn = None,
 ) -> Work:
     """Run a workflow over a dataset; it survives whatever interrupts it and pays for nothing twice.
 
@@ -111,6 +113,7 @@ def resume(
     force: Annotated[
         bool, typer.Option("--force", help="Go on though the workflow or dataset has changed; replace --out's FILE.")
     ] = False,
+    store: KeptIn = None,
 ) -> Work:
     """Go on with a batch: its pending rows, or those that failed. What was paid for is not paid for again.
 
@@ -130,7 +133,10 @@ def resume(
     return partial(implementation.go_on, options)
 
 
-def batches(as_json: Json = False) -> Work:
+def batches(
+    as_json: Json = False,
+    store: KeptIn = None,
+) -> Work:
     """List the batches, newest first: how far they are, what they cost, why they paused."""
     from plait.cli.batch_list import show_batches
 
@@ -142,6 +148,7 @@ def show(
     as_json: Json = False,
     errors: Annotated[int, typer.Option("--errors", metavar="N", help="How many failed rows to show.")] = 5,
     watch: Annotated[bool, typer.Option("--watch", help="Until it ends or Ctrl-C.")] = False,
+    store: KeptIn = None,
 ) -> Work:
     """Show what a batch did, what it cost, what failed and how to go on; also while it runs elsewhere."""
     from plait.cli.batch_show import show_batch
@@ -156,6 +163,7 @@ def export(
         str | None, typer.Option("--status", metavar="LIST", help="Of success,error,timeout,interrupted. Default: all.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    store: KeptIn = None,
 ) -> Work:
     """Write a batch's results so far to a file, in the order of the rows."""
     from plait.cli.batch_list import export_batch
@@ -166,6 +174,7 @@ def export(
 def prune(
     older_than: Annotated[str, typer.Option("--older-than", metavar="TIME", help="E.g. 30d or 12h.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    store: KeptIn = None,
 ) -> Work:
     """Remove batches that nothing was written to for some time, with their paid answers; never a running one."""
     from plait.cli.batch_list import prune_batches

@@ -23,8 +23,7 @@ from plait.flow.usage import Tokens
 from plait.json_values import dumps
 from plait.prices import Prices
 from plait.settings import from_env
-from plait.store.folders import BatchInfo, find_batch, list_batches, prune
-from plait.store.readers import BatchReader
+from plait.store.places import BatchInfo, shelf_of
 from plait.store.rows import STATUSES
 
 _LARGE = 500_000_000
@@ -36,7 +35,7 @@ def show_batches(*, as_json: bool) -> int:
     """Print the batches, newest first; returns the exit code."""
     _, settings = open_app(None)
     prices = prices_of(settings)
-    found = [(batch, _cost(batch, prices)) for batch in list_batches(settings.home)]
+    found = [(batch, _cost(batch, prices)) for batch in shelf_of(settings).batches()]
     if as_json:
         sys.stdout.write(f"{dumps([_as_json(*each) for each in found], indent=2)}\n")
         return 0
@@ -72,10 +71,10 @@ def _cost(batch: BatchInfo, prices: Prices) -> float | None:
     if batch.problem is None and batch.status != "running" and isinstance(spent := batch.meta.get("spent"), Mapping):
         model = str(batch.meta.get("model") or "")
         return prices.cost_usd({name: Tokens(*sums) for name, sums in spent.items()}, model.partition(":")[0] or None)
-    if batch.problem is not None or batch.size_bytes > _LARGE:
+    if batch.problem is not None or (batch.size_bytes or 0) > _LARGE:
         return None
     try:
-        with BatchReader(batch.folder) as reader:
+        with batch.place.read() as reader:
             return cost_usd(spent_by_model(reader, prices))
     except StoreError:
         return None
@@ -85,7 +84,8 @@ def _cells(batch: BatchInfo, cost: float | None) -> list[str]:
     done, failed = ended(batch)
     total = "?" if batch.total is None else f"{batch.total:,}"
     said = money(cost) if cost else ""
-    return [f"{done:,}", f"{failed:,}", total, said, roughly(time.time() - batch.created_at), size(batch.size_bytes)]
+    kept = "" if batch.size_bytes is None else size(batch.size_bytes)
+    return [f"{done:,}", f"{failed:,}", total, said, roughly(time.time() - batch.created_at), kept]
 
 
 def _table(found: list[tuple[BatchInfo, float | None]]) -> Table:
@@ -130,7 +130,7 @@ def _as_json(batch: BatchInfo, cost: float | None) -> dict[str, object]:
         "cost_usd": cost,
         "created_at": batch.created_at,
         "size_bytes": batch.size_bytes,
-        "folder": str(batch.folder),
+        "folder": str(batch.place),
     }
 
 
@@ -142,22 +142,23 @@ def export_batch(batch: str, file: Path, *, status: str | None, force: bool) -> 
     wanted = STATUSES if status is None else tuple(part.strip() for part in status.split(","))
     if unknown := [part for part in wanted if part not in STATUSES]:
         raise InputError(f"--status: expected some of {','.join(STATUSES)}, found {','.join(unknown)}")
-    folder = find_batch(from_env().home, batch)
+    place = shelf_of(from_env()).find(batch)
     target = check_target(file, force=force)
-    with BatchReader(folder) as reader:
+    with place.read() as reader:
         count = export(reader, target, statuses=wanted)
-    sys.stderr.write(f"wrote {file} ({rows(count)} of {folder.name})\n")
+    sys.stderr.write(f"wrote {file} ({rows(count)} of {place.id})\n")
     return 0
 
 
 def prune_batches(older_than: str, *, dry_run: bool) -> int:
     """Remove old batches, or say which those are; returns the exit code."""
-    older_than_s, home = span(older_than, "--older-than"), from_env().home
-    removed = prune(home, older_than_s, time.time(), dry_run=dry_run)
+    older_than_s, shelf = span(older_than, "--older-than"), shelf_of(from_env())
+    removed = shelf.prune(older_than_s, time.time(), dry_run=dry_run)
     for batch in removed:
         done, failed = ended(batch)
-        sys.stdout.write(f"{batch.id}  {batch.status}, {done:,} done, {failed:,} failed, {size(batch.size_bytes)}\n")
-    freed = size(sum(batch.size_bytes for batch in removed))
+        kept = "" if batch.size_bytes is None else f", {size(batch.size_bytes)}"
+        sys.stdout.write(f"{batch.id}  {batch.status}, {done:,} done, {failed:,} failed{kept}\n")
+    freed = size(sum(batch.size_bytes or 0 for batch in removed))
     count = f"{len(removed)} batch{'' if len(removed) == 1 else 'es'}"
     sys.stderr.write(f"{f'would free {freed}' if dry_run else f'freed {freed}'} ({count})\n")
     return 0

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -27,14 +25,13 @@ from plait.cli.batch_words import one_line
 from plait.cli.durations import money, rows, size, spell
 from plait.cli.limits import facts
 from plait.cli.values import clean
-from plait.errors import StoreError
-from plait.flow.host_budget import read
+from plait.errors import PlaitError, StoreError
+from plait.flow.budget_places import read_budget
 from plait.flow.known_limits import Known, known_limits
 from plait.json_values import dumps
 from plait.prices import Prices
 from plait.settings import Settings
-from plait.store.folders import BatchInfo, find_batch, read_batch
-from plait.store.readers import BatchReader
+from plait.store.places import BatchInfo, Place, shelf_of
 from plait.store.rows import RowRecord
 
 _EVERY_S = 1.0
@@ -60,10 +57,10 @@ def show_batch(batch: str, *, as_json: bool, errors: int, watch: bool) -> int:
     """Print what is known of a batch, once or until it ends; returns the exit code."""
     _, settings = open_app(None)
     prices = prices_of(settings)
-    folder = find_batch(settings.home, batch)
+    place = shelf_of(settings).find(batch)
     if watch and not as_json:
-        return _watch(folder, settings, prices, errors)
-    found = _look(folder, settings, prices, errors)
+        return _watch(place, settings, prices, errors)
+    found = _look(place, settings, prices, errors)
     if as_json:
         sys.stdout.write(f"{dumps(_as_json(found), indent=2)}\n")
     else:
@@ -71,11 +68,11 @@ def show_batch(batch: str, *, as_json: bool, errors: int, watch: bool) -> int:
     return 0
 
 
-def _look(folder: Path, settings: Settings, prices: Prices, errors: int) -> Shown:
-    batch = read_batch(folder)
+def _look(place: Place, settings: Settings, prices: Prices, errors: int) -> Shown:
+    batch = place.info()
     if batch.problem is not None:
         raise StoreError(batch.problem)
-    with BatchReader(folder) as reader:
+    with place.read() as reader:
         spent = spent_by_model(reader, prices)
         kinds: Counter[str] = Counter()
         if ended(batch)[1]:
@@ -89,8 +86,9 @@ def _look(folder: Path, settings: Settings, prices: Prices, errors: int) -> Show
 def _limits(batch: BatchInfo, settings: Settings) -> list[Known]:
     model = str(batch.meta.get("model") or "").partition(":")[2]
     try:
-        found = known_limits(read(settings.home / "limits.db"), settings, time.monotonic(), time.time())
-    except (sqlite3.Error, OSError):
+        entries, now, wall = read_budget(settings)
+        found = known_limits(entries, settings, now, wall)
+    except PlaitError:
         return []
     return [known for known in found if known.model == model or (known.model == "*" and known.in_flight)]
 
@@ -98,7 +96,7 @@ def _limits(batch: BatchInfo, settings: Settings) -> list[Known]:
 # --- watching ------------------------------------------------------------------------------------------
 
 
-def _watch(folder: Path, settings: Settings, prices: Prices, errors: int) -> int:
+def _watch(place: Place, settings: Settings, prices: Prices, errors: int) -> int:
     stopped = threading.Event()
     numbers: list[int] = []
 
@@ -110,19 +108,19 @@ def _watch(folder: Path, settings: Settings, prices: Prices, errors: int) -> int
         signal.signal(number, stop)
     console = Console(file=sys.stdout, highlight=False, markup=False)
     if not console.is_terminal or console.is_dumb_terminal:
-        return _print_lines(folder, stopped, numbers)
+        return _print_lines(place, stopped, numbers)
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            found = _look(folder, settings, prices, errors)
+            found = _look(place, settings, prices, errors)
             # The cursor stands on an empty line, where the terminal's own ^C disturbs nothing.
             live.update(Group(_page(found), Text()), refresh=True)
             if found.batch.status != "running" or stopped.wait(_EVERY_S):
                 return 128 + numbers[0] if numbers else 0
 
 
-def _print_lines(folder: Path, stopped: threading.Event, numbers: list[int]) -> int:
+def _print_lines(place: Place, stopped: threading.Event, numbers: list[int]) -> int:
     while True:
-        batch = read_batch(folder)
+        batch = place.info()
         sys.stdout.write(f"{batch.id}: {batch.status}, {_counts(batch)}\n")
         sys.stdout.flush()
         if batch.status != "running" or stopped.wait(_LINE_EVERY_S):
@@ -173,7 +171,7 @@ def _facts(found: Shown) -> Table:
     told["cost"] = _cost(found)
     if isinstance(out := meta.get("out"), str):
         told["out"] = out
-    told["kept"] = f"{size(batch.size_bytes)} in {batch.folder}"
+    told["kept"] = str(batch.place) if batch.size_bytes is None else f"{size(batch.size_bytes)} in {batch.place}"
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
@@ -268,5 +266,5 @@ def _as_json(found: Shown) -> dict[str, object]:
         ],
         "out": batch.meta.get("out"),
         "size_bytes": batch.size_bytes,
-        "folder": str(batch.folder),
+        "folder": str(batch.place),
     }

@@ -19,6 +19,7 @@ from plait.cli.groups import grouped
 from plait.cli.keys import keys
 from plait.cli.options import App, Context, Json, Limits, Model, bound
 from plait.cli.plan_command import plan
+from plait.cli.programs import Program
 from plait.cli.serve_command import serve
 from plait.cli.simulate_command import WithProfiles, simulate
 from plait.cli.soak_command import soak
@@ -31,6 +32,7 @@ RUN, BATCHES, EVALUATE, LOOK, SET_UP = "Run", "Batches", "Evaluate", "Look", "Se
 
 app = typer.Typer(
     name="plait",
+    cls=Program,
     help="Run LangGraph workflows at full speed against rate-limited LLM APIs.",
     epilog=exits.EPILOG,
     add_completion=False,

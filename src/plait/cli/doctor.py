@@ -29,7 +29,7 @@ from plait.json_values import dumps
 from plait.masking import masked
 from plait.models import EMBEDDED_MODEL
 from plait.settings import Endpoint, Settings, from_env
-from plait.store.folders import batches_folder, list_batches
+from plait.store.places import shelf_of
 from plait.weights import WEIGHTS, find
 
 _PACKAGES = ("plait", "langgraph", "langchain", "langchain-core", "langchain-openai", "openai", "httpx2", "aiohttp")
@@ -217,11 +217,13 @@ def _folder(what: str, folder: Path) -> Check:
 
 
 def _batches(settings: Settings) -> Check:
-    found = list_batches(settings.home)
+    shelf = shelf_of(settings)
+    found = shelf.batches()
     if not found:
         return Check("ok", "batches", "none kept")
-    kept = size(sum(batch.size_bytes for batch in found))
-    said = f"{len(found)} in {batches_folder(settings.home)}, {kept} (plait prune --older-than 30d makes room)"
+    sizes = [batch.size_bytes for batch in found if batch.size_bytes is not None]
+    kept = f", {size(sum(sizes))}" if sizes else ""
+    said = f"{len(found)} in {shelf}{kept} (plait prune --older-than 30d makes room)"
     unreadable = [batch.id for batch in found if batch.status == "unreadable"]
     if unreadable:
         return Check("warning", "batches", f"{said}; {', '.join(unreadable)} cannot be read", "plait batches says why")

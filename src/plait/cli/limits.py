@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import signal
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +20,10 @@ from rich.text import Text
 
 from plait.cli.apps import open_app
 from plait.cli.values import clean
-from plait.errors import InputError, PlaitError
+from plait.errors import InputError
+from plait.flow.budget_places import budget_ledger, budget_place, read_budget, told
+from plait.flow.clock import SystemClock
 from plait.flow.forgetting import forget
-from plait.flow.host_budget import read
 from plait.flow.known_limits import Known, Rate, known_limits
 from plait.json_values import dumps
 from plait.settings import Settings
@@ -51,42 +51,32 @@ def show_limits(options: Options) -> int:
     if options.watch and forgets:
         raise InputError("--watch only looks: expected it without --forget and --forget-today")
     _, settings = open_app(options.app)
-    file = settings.home / "limits.db"
     if options.watch:
-        return _watch(file, settings, options, sys.stdout)
-    found = _find(file, settings, options.part)
+        return _watch(settings, options, sys.stdout)
+    found = _find(settings, options.part)
     if options.part and not found:
-        raise InputError(_no_match(options.part, _find(file, settings, "")))
+        raise InputError(_no_match(options.part, _find(settings, "")))
     if forgets:
-        _forget(file, found, options)
+        _forget(settings, found, options)
     elif options.as_json:
         sys.stdout.write(f"{dumps(found, indent=2)}\n")
     elif found:
         Console(file=sys.stdout, highlight=False).print(_page(found))
     else:
-        sys.stdout.write(f"{_nothing(file, settings)}\n")
+        sys.stdout.write(f"{_nothing(settings)}\n")
     return 0
 
 
-def _find(file: Path, settings: Settings, part: str) -> list[Known]:
-    try:
-        entries = read(file)
-    except (sqlite3.Error, OSError) as error:
-        raise PlaitError(f"cannot read {file}: {error}{_cure(error)}") from error
-    found = known_limits(entries, settings, time.monotonic(), time.time())
+def _find(settings: Settings, part: str) -> list[Known]:
+    entries, now, wall = read_budget(settings)
+    found = known_limits(entries, settings, now, wall)
     return [known for known in found if part.lower() in f"{known.endpoint} {known.account} {known.model}".lower()]
 
 
-def _cure(error: Exception) -> str:
-    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-        return "; the next model call sets it aside and learns anew"
-    return ""
-
-
-def _nothing(file: Path, settings: Settings) -> str:
+def _nothing(settings: Settings) -> str:
     if not settings.share:
         return 'nothing is kept: PLAIT_SHARE=0 (or "share": false) leaves what is learnt to each process'
-    return f"nothing has been learnt yet: the first model call begins to ({file})"
+    return f"nothing has been learnt yet: the first model call begins to ({budget_place(settings)})"
 
 
 def _no_match(part: str, known: Sequence[Known]) -> str:
@@ -94,13 +84,13 @@ def _no_match(part: str, known: Sequence[Known]) -> str:
     return f"expected a part of a known name, found {part!r}; known:{names or ' nothing yet'}"
 
 
-def _forget(file: Path, found: Sequence[Known], options: Options) -> None:
-    zones = {each.name: each.timezone for each in found}
-    try:
-        if zones:
-            forget(file, zones, learnt=options.forget, today=options.forget_today)
-    except sqlite3.Error as error:
-        raise PlaitError(f"cannot change {file}: {error}") from error
+def _forget(settings: Settings, found: Sequence[Known], options: Options) -> None:
+    opened = budget_ledger(settings)
+    if opened is not None and found:
+        ledger = opened(SystemClock())
+        zones = {each.name: each.timezone for each in found}
+        with told(ledger):
+            forget(ledger, zones, learnt=options.forget, today=options.forget_today)
     if options.as_json:
         sys.stdout.write(f"{dumps([each.name for each in found], indent=2)}\n")
         return
@@ -114,18 +104,18 @@ def _forget(file: Path, found: Sequence[Known], options: Options) -> None:
 # --- watching ------------------------------------------------------------------------------------------
 
 
-def _watch(file: Path, settings: Settings, options: Options, out: TextIO) -> int:
+def _watch(settings: Settings, options: Options, out: TextIO) -> int:
     # Unlike an event, its put may interrupt its own get.
     stops: queue.SimpleQueue[int] = queue.SimpleQueue()
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda number, _: stops.put(number))
     console = Console(file=out, highlight=False)
     if options.as_json or not console.is_terminal or console.is_dumb_terminal:
-        return _print_changes(lambda: _find(file, settings, options.part), stops, out, as_json=options.as_json)
+        return _print_changes(lambda: _find(settings, options.part), stops, out, as_json=options.as_json)
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            found = _find(file, settings, options.part)
-            page = _page(found) if found else Text(_nothing(file, settings))
+            found = _find(settings, options.part)
+            page = _page(found) if found else Text(_nothing(settings))
             # The cursor stands on an empty line, where the terminal's own ^C disturbs nothing.
             live.update(Group(page, Text()), refresh=True)
             if number := _pause(stops):

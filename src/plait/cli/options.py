@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plait.errors import InputError
+from plait.errors import InputError, SettingsError
 
 LIMITS, ROWS, PAUSES, KEEPS, OUTPUT = "Limits", "Rows", "When it pauses or gives up", "What is kept", "Output"
 
@@ -33,6 +34,31 @@ Store = Annotated[
     Path | None,
     typer.Option("--store", metavar="FILE", help="The service's threads, runs and keys; service.db in plait's folder."),
 ]
+
+
+def _keep_in(dsn: str | None) -> None:
+    if dsn is None:
+        return
+    from plait.settings import server_url  # off the start-up path of --help
+
+    try:
+        # Where settings look, those of worker processes too.
+        os.environ["PLAIT_STORE"] = server_url("store", dsn, "--store")
+    except SettingsError as error:
+        raise typer.BadParameter(str(error).partition(": ")[2]) from None
+
+
+KeptIn = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="DSN",
+        help="Keep batches in PostgreSQL; without passwords in a process list: PLAIT_STORE.",
+        callback=_keep_in,
+        rich_help_panel=KEEPS,
+    ),
+]
+"""Takes effect by itself, before the command begins."""
 BatchId = Annotated[
     str, typer.Argument(metavar="BATCH", help="Its id, or the beginning of it; `plait batches` lists them.")
 ]
@@ -138,6 +164,14 @@ class PauseFlags:
     ] = False
     workers: Annotated[
         str | None, option("--workers", "N", "Processes that run rows, or auto: one a core. Default: 1.", LIMITS)
+    ] = None
+    ray: Annotated[
+        str | None,
+        option("--ray", "ADDRESS", "Run workers on a Ray cluster: HOST:PORT of its head, auto, or local.", LIMITS),
+    ] = None
+    ray_timeout: Annotated[
+        str | None,
+        option("--ray-timeout", "TIME", "How long to wait for a place on the cluster. Default: 60s.", LIMITS),
     ] = None
 
 

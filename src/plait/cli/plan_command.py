@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from plait.cli.batch_commands import Data, Name
-from plait.cli.options import PAUSES, App, Context, Json, Limits, Model, RowFlags, option
+from plait.cli.options import PAUSES, App, Context, Json, KeptIn, Limits, Model, RowFlags, option
 
 
 def plan(
@@ -25,6 +25,7 @@ def plan(
     directory: App = None,
     timeout: Annotated[str | None, option("--timeout", "TIME", "For one row, e.g. 90 or 5m.", PAUSES)] = None,
     as_json: Json = False,
+    store: KeptIn = None,
 ) -> Callable[[], int]:
     """Say what a batch will cost and when it will be done, before all of it is paid for.
 

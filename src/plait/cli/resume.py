@@ -19,9 +19,7 @@ from plait.exports import check_target
 from plait.process import run_loop
 from plait.sections import BOUNDS
 from plait.settings import Settings, from_env
-from plait.store.batches import BatchStore
-from plait.store.folders import find_batch, list_batches, read_batch
-from plait.store.readers import BatchReader
+from plait.store.places import Place, Shelf, shelf_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +37,8 @@ class Options:
 
 def go_on(options: Options) -> int:
     """Go on with a batch; returns the exit code. Raises PlaitError where it cannot begin."""
-    folder = _folder(from_env().home, options)
-    with BatchReader(folder) as reader:
+    place = _place(shelf_of(from_env()), options)
+    with place.read() as reader:
         meta, ended = reader.meta, sum(reader.counts().values())
     settings = _settings(meta, options.limits)
     check_home(settings)
@@ -49,7 +47,7 @@ def go_on(options: Options) -> int:
     with flagged({each.name for each in fields(BatchOptions)}):
         batch_options = replace(BatchOptions.from_json(meta.get("options")), **values)  # type: ignore[arg-type]
     wanted = OldBatch(
-        id=folder.name,
+        id=place.id,
         options=batch_options,
         errors_only=options.errors_only,
         force=options.force,
@@ -59,8 +57,8 @@ def go_on(options: Options) -> int:
     if EXPERIMENT in meta:
         from plait.cli.experiments.endings import of_stored  # numpy and scipy
 
-        wanted = replace(wanted, scoring=stored_scoring(read_batch(folder)))
-        conclude = of_stored(meta, settings.home, sys.stdout).conclude
+        wanted = replace(wanted, scoring=stored_scoring(place.info()))
+        conclude = of_stored(meta, settings, sys.stdout).conclude
     sitting = Sitting(
         wanted=wanted,
         options=batch_options,
@@ -78,7 +76,7 @@ def go_on(options: Options) -> int:
 
     async def run() -> int:
         if target is not None and str(target) != meta.get("out"):
-            await _keep_target(folder, target)
+            await _keep_target(place, target)
         return await sitting.follow()
 
     # What nodes print must not mix with results.
@@ -86,13 +84,13 @@ def go_on(options: Options) -> int:
         return run_loop(run())
 
 
-def _folder(home: Path, options: Options) -> Path:
+def _place(shelf: Shelf, options: Options) -> Place:
     if options.batch is None and options.errors_only:
-        for batch in list_batches(home):
+        for batch in shelf.batches():
             if sum(batch.counts.values()) > batch.counts.get("success", 0) and batch.status != "running":
-                return batch.folder
+                return batch.place
         raise BatchNotFound("there is no batch with failed rows; `plait batches` lists all there are")
-    return find_batch(home, options.batch)
+    return shelf.find(options.batch)
 
 
 def _settings(meta: Mapping[str, object], limits: Limits) -> Settings:
@@ -119,9 +117,9 @@ def _target(meta: Mapping[str, object], options: Options) -> tuple[Path | None, 
     return check_target(Path(stored), force=True), stored
 
 
-async def _keep_target(folder: Path, target: Path) -> None:
+async def _keep_target(place: Place, target: Path) -> None:
     """Make `target` the batch's own, before it runs: the next resume writes it, too, however this one ends."""
-    store = await BatchStore.open(folder)
+    store = await place.open()
     try:
         await store.put_meta({"out": str(target)})
     finally:

@@ -23,8 +23,7 @@ from plait.errors import BatchPaused, PlaitError, QuotaReached, StoreError
 from plait.exports import export, json_line
 from plait.process import own_process
 from plait.settings import Settings
-from plait.store.folders import batches_folder
-from plait.store.readers import BatchReader
+from plait.store.places import shelf_of
 
 _NAP_S = 30.0
 _LEAVING_S = 2.0
@@ -160,10 +159,10 @@ class Sitting:
 
     async def _compare(self, batch_id: str) -> None:
         """Say how right the forecast was, where the batch was planned."""
-        folder = batches_folder(self.settings.home) / batch_id
+        settings = self.settings
 
         def read() -> list[str] | None:
-            with BatchReader(folder) as reader:
+            with shelf_of(settings).place(batch_id).read() as reader:
                 return comparison(reader)
 
         with suppress(StoreError):
@@ -217,10 +216,10 @@ class Sitting:
         """Write --out, where there is one; says so. False where it could not be written, which is told."""
         if self.target is None or self._last is None:
             return True
-        target, folder = self.target, batches_folder(self.settings.home) / self._last[0]
+        target, settings, batch_id = self.target, self.settings, self._last[0]
 
         def write() -> int:
-            with BatchReader(folder) as reader:
+            with shelf_of(settings).place(batch_id).read() as reader:
                 return export(reader, target)
 
         try:

@@ -17,6 +17,7 @@ from plait.experiments.openings import NewExperiment, open_experiment, stored_sc
 from plait.experiments.readings import find_experiment, read_experiment
 from plait.experiments.records import ExampleRun, Experiment, Failure, Score
 from plait.settings import Settings, from_env
+from plait.store.places import shelf_of
 
 __all__ = ["Comparison", "Definition", "ExampleRun", "Experiment", "Failure", "Score", "compare", "evaluate", "read"]
 
@@ -50,7 +51,7 @@ async def evaluate(
     async with aclosing(batch):
         async for _ in batch:
             pass
-    return await conclude(batch.folder, definition.summary_evaluators, app=found, settings=batch.settings)
+    return await conclude(batch.place, definition.summary_evaluators, app=found, settings=batch.settings)
 
 
 def read(name: str, *, settings: Settings | None = None) -> Experiment:
@@ -58,7 +59,7 @@ def read(name: str, *, settings: Settings | None = None) -> Experiment:
 
     Raises BatchNotFound, InputError and StoreError. Blocks: files.
     """
-    return read_experiment(find_experiment((settings or from_env()).home, name))
+    return read_experiment(find_experiment(shelf_of(settings or from_env()), name))
 
 
 def compare(
@@ -93,7 +94,7 @@ def _unfinished(wanted: NewExperiment, options: BatchOptions | None) -> OldBatch
     if wanted.name is None:
         raise InputError("resume: expected the name of the experiment to go on with, found none")
     settings = wanted.settings or from_env()
-    found = find_experiment(settings.home, wanted.name)
+    found = find_experiment(shelf_of(settings), wanted.name)
     graph = wanted.definition.workflow
     stored = BatchOptions.from_json(found.meta.get("options"))
     if options is not None:
@@ -105,6 +106,8 @@ def _unfinished(wanted: NewExperiment, options: BatchOptions | None) -> OldBatch
             max_errors=options.max_errors,
             deadline_s=options.deadline_s,
             workers=options.workers,
+            ray=options.ray,
+            ray_timeout_s=options.ray_timeout_s,
         )
     return OldBatch(
         id=found.id,

@@ -89,7 +89,7 @@ def _experiment(told: Mapping[str, Any], file: Path) -> Experiment:
         name=str(told["name"]),
         definition=str(told["definition"]),
         workflow=str(told["workflow"]),
-        folder=file.parent,
+        place=str(file.parent),
         status="finished",
         created_at=float(told["created_at"]),
         repetitions=int(told["repetitions"]),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 from plait.app import App
-from plait.batches.answers import Paid, journals, open_journal, reused_journals
+from plait.batches.answers import Paid, open_journal, reused_answers
 from plait.batches.judgements import open_scopes
 from plait.batches.options import BatchOptions
 from plait.batches.rows import usage_of
@@ -23,7 +22,7 @@ from plait.json_values import to_json
 from plait.prices import load_prices
 from plait.settings import Settings
 from plait.store.batches import BatchStore
-from plait.store.folders import read_batch
+from plait.store.places import Place, shelf_of
 
 __all__ = ["conclude"]
 
@@ -31,32 +30,33 @@ _ROW = "#summary"
 """Under which the answers of summary evaluators are journalled: no example's."""
 
 
-async def conclude(folder: Path, evaluators: Sequence[object], *, app: App | None, settings: Settings) -> Experiment:
-    """Score the experiment in `folder` as a whole, once it has ended, and read it.
+async def conclude(place: Place, evaluators: Sequence[object], *, app: App | None, settings: Settings) -> Experiment:
+    """Score the experiment at `place` as a whole, once it has ended, and read it.
 
     Model calls of summary evaluators pass the same gate and journal as those of its runs.
     Raises InputError where a summary evaluator cannot be loaded, and StoreError.
     """
-    experiment = await asyncio.to_thread(lambda: read_experiment(read_batch(folder)))
+    experiment = await asyncio.to_thread(lambda: read_experiment(place.info()))
     if not evaluators or experiment.status != "finished":
         return experiment
     loaded = await asyncio.to_thread(lambda: [load_summary_evaluator(each, app) for each in evaluators])
     async with AsyncExitStack() as stack:
-        store = await BatchStore.open(folder)
+        store = await place.open()
         stack.push_async_callback(store.close)
         scope = await _scope(store, settings, stack)
         await store.put_meta({SUMMARY: await _summary(loaded, experiment, scope)})
-    return await asyncio.to_thread(lambda: read_experiment(read_batch(folder)))
+    return await asyncio.to_thread(lambda: read_experiment(place.info()))
 
 
 async def _scope(store: BatchStore, settings: Settings, stack: AsyncExitStack) -> Scope:
     options = BatchOptions.from_json(store.meta.get("options"))
 
     def paid() -> Paid:
-        reused = reused_journals(settings.home, options.reuse, by=store.id) if options.reuse is not None else []
-        return Paid(earlier=tuple(journals(store.folder)), reused=tuple(reused))
+        shelf = shelf_of(settings)
+        reused = reused_answers(shelf, options.reuse, by=store.id) if options.reuse is not None else []
+        return Paid(earlier=tuple(store.place.answers()), reused=tuple(reused))
 
-    journal = await open_journal(store.writer, await asyncio.to_thread(paid), options, stack)
+    journal = await open_journal(store.writer, store.place.own_answers, await asyncio.to_thread(paid), options, stack)
     scope_of = await open_scopes(_ROW, store.id, settings, gate_for(settings), journal, None)
     return scope_of("summary")
 

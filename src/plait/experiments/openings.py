@@ -28,7 +28,7 @@ from plait.inputs import input_fields
 from plait.json_values import to_json
 from plait.runs import Graph
 from plait.settings import OPENAI_BASE_URL, Settings, from_env
-from plait.store.folders import BatchInfo, naming
+from plait.store.places import BatchInfo, Shelf, shelf_of
 
 __all__ = ["BASE_URL", "NewExperiment", "OpenedExperiment", "check_name", "open_experiment", "stored_scoring"]
 
@@ -68,9 +68,9 @@ async def open_experiment(new: NewExperiment) -> OpenedExperiment:
     """Read the examples, load the evaluators once, find what is reused. Raises PlaitError for what is wrong with it."""
     definition = new.definition
     app, settings = await asyncio.to_thread(_app_and_settings, new)
-    home = settings.home
-    await asyncio.to_thread(check_name, home, new.name, replaced=new.replace_name)
-    reused = await asyncio.to_thread(find_experiment, home, new.reuse) if new.reuse else None
+    shelf = await asyncio.to_thread(shelf_of, settings)
+    await asyncio.to_thread(check_name, shelf, new.name, replaced=new.replace_name)
+    reused = await asyncio.to_thread(find_experiment, shelf, new.reuse) if new.reuse else None
     scoring = ExperimentScoring(
         tuple(definition.evaluators), definition.node, definition.repetitions, definition.evaluator_timeout_s
     )
@@ -98,7 +98,7 @@ async def open_experiment(new: NewExperiment) -> OpenedExperiment:
         settings=settings,
         repetitions=definition.repetitions,
         scoring=scoring,
-        claim=partial(_claimed, home, new.name) if new.name and not new.replace_name else None,
+        claim=partial(_claimed, shelf, new.name) if new.name and not new.replace_name else None,
         notes={
             "name": new.name,
             EXPERIMENT: _notes(definition, origin, name_of_reused),
@@ -152,7 +152,7 @@ def stored_scoring(batch: BatchInfo, evaluators: Sequence[object] | None = None)
     )
 
 
-def check_name(home: Path, name: str | None, *, replaced: bool = False) -> None:
+def check_name(shelf: Shelf, name: str | None, *, replaced: bool = False) -> None:
     """Raise InputError where an experiment has this name already, unless it is `replaced`. Blocks: files."""
     if name is None:
         return
@@ -160,7 +160,7 @@ def check_name(home: Path, name: str | None, *, replaced: bool = False) -> None:
         raise InputError(f"--name: expected up to 100 characters without slashes, found {name!r}")
     if replaced:
         return
-    found = next((each for each in list_experiments(home) if name in (each.name, each.id)), None)
+    found = next((each for each in list_experiments(shelf) if name in (each.name, each.id)), None)
     if found is None:
         return
     if found.status in ("paused", "planned"):
@@ -169,10 +169,10 @@ def check_name(home: Path, name: str | None, *, replaced: bool = False) -> None:
 
 
 @asynccontextmanager
-async def _claimed(home: Path, name: str) -> AsyncIterator[None]:
+async def _claimed(shelf: Shelf, name: str) -> AsyncIterator[None]:
     """The name is looked for once more, and nobody else looks for one before the batch is there."""
-    async with naming(home):
-        await asyncio.to_thread(check_name, home, name)
+    async with shelf.naming():
+        await asyncio.to_thread(check_name, shelf, name)
         yield
 
 
@@ -222,7 +222,8 @@ def _options(new: NewExperiment, reused: BatchInfo | None) -> BatchOptions:
     definition, options = new.definition, new.options
     if options.reuse is not None:
         raise InputError(f"expected the experiment to reuse as reuse={options.reuse!r}, found it in the options")
-    if options.workers > 1 and not all(isinstance(each, str | Mapping) for each in definition.evaluators):
+    has_workers = options.workers > 1 or options.ray is not None
+    if has_workers and not all(isinstance(each, str | Mapping) for each in definition.evaluators):
         raise InputError(
             "worker processes load evaluators by their names: expected `pkg.mod:function`, found functions; "
             "leave workers at 1"

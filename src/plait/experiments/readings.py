@@ -6,15 +6,13 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, cast
 
 from plait.batches.entrances import EXPERIMENT
 from plait.errors import BatchNotFound, InputError
 from plait.experiments.records import Experiment, Failure, Origin, Score
 from plait.experiments.stored_runs import decode
-from plait.store.folders import BatchInfo, find_batch, list_batches, read_batch
-from plait.store.readers import BatchReader
+from plait.store.places import BatchInfo, Shelf
 from plait.store.rows import json_text
 
 __all__ = ["SUMMARY", "find_experiment", "list_experiments", "notes_of", "read_experiment"]
@@ -23,20 +21,20 @@ SUMMARY = "experiment_summary"
 """The key under which the scores of summary evaluators are stored."""
 
 
-def list_experiments(home: Path) -> list[BatchInfo]:
-    """The experiments of `home`, newest first. Blocks: files."""
-    return [batch for batch in list_batches(home) if EXPERIMENT in batch.meta]
+def list_experiments(shelf: Shelf) -> list[BatchInfo]:
+    """The experiments of a shelf, newest first. Blocks: files."""
+    return [batch for batch in shelf.batches() if EXPERIMENT in batch.meta]
 
 
-def find_experiment(home: Path, name: str) -> BatchInfo:
+def find_experiment(shelf: Shelf, name: str) -> BatchInfo:
     """The experiment of this id, the newest of this name, or the one whose id begins with it.
 
     Raises BatchNotFound, with those that come near, and InputError for a batch that is no experiment. Blocks: files.
     """
     try:
-        batch = read_batch(find_batch(home, name))
+        batch = shelf.find(name).info()
     except BatchNotFound:
-        names = list(dict.fromkeys(batch.name or batch.id for batch in list_experiments(home)))
+        names = list(dict.fromkeys(batch.name or batch.id for batch in list_experiments(shelf)))
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "`plait experiments` lists those there are"
         raise BatchNotFound(f"there is no experiment {name!r}; {hint}") from None
@@ -50,7 +48,7 @@ def find_experiment(home: Path, name: str) -> BatchInfo:
 
 def read_experiment(batch: BatchInfo) -> Experiment:
     """An experiment with all its runs so far. Raises StoreError. Blocks: files; 5,000 runs take under a second."""
-    with BatchReader(batch.folder) as reader:
+    with batch.place.read() as reader:
         rows = list(reader.rows())
         meta = reader.meta
     decoded = [decode(row) for row in rows]
@@ -62,7 +60,7 @@ def read_experiment(batch: BatchInfo) -> Experiment:
         name=batch.name or batch.id,
         definition=str(notes.get("definition") or batch.workflow),
         workflow=batch.workflow,
-        folder=batch.folder,
+        place=str(batch.place),
         status=batch.status,
         created_at=batch.created_at,
         duration_s=max((row.finished_at for row in rows), default=began) - began,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from plait.datasets.examples import Example
 from plait.store.rows import RowError
@@ -137,7 +136,8 @@ class Experiment:
     definition: str
     """What it is called in experiments.toml; the workflow's name where it was given in Python."""
     workflow: str
-    folder: Path
+    place: str
+    """Where it is kept: a folder, or its id in a database."""
     status: str
     """running, paused or finished."""
     created_at: float

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import cast
 
 from plait.batches import BatchOptions
-from plait.batches.answers import journals, reused_journals
+from plait.batches.answers import reused_answers
 from plait.batches.entrances import EXPERIMENT
 from plait.errors import BatchNotFound, InputError
 from plait.experiments.readings import find_experiment, list_experiments
-from plait.store.batches import DATABASE
+from plait.store.answers import Answers
 from plait.store.files import explained, open_to_read
-from plait.store.folders import BatchInfo, batches_folder
+from plait.store.folders import DATABASE, FolderPlace, FolderShelf
+from plait.store.places import BatchInfo
 
 __all__ = ["find_recording", "keep_recording", "take_recording"]
 
@@ -38,21 +39,21 @@ def find_recording(home: Path, definition: str, name: str | None) -> BatchInfo:
     """
     if name is not None:
         try:
-            found = find_experiment(home, name)
+            found = find_experiment(FolderShelf(home), name)
         except BatchNotFound as error:
-            raise BatchNotFound(f"{str(error).partition(';')[0]} in {batches_folder(home)}") from None
+            raise BatchNotFound(f"{str(error).partition(';')[0]} in {FolderShelf(home)}") from None
         if found.status != "finished":
             raise InputError(f"expected a finished experiment to replay, found {name}, which is {found.status}")
         return found
-    for batch in list_experiments(home):
+    for batch in list_experiments(FolderShelf(home)):
         if batch.status == "finished" and _definition(batch) == definition:
             return batch
-    raise BatchNotFound(f"there is no recorded experiment of {definition!r} in {batches_folder(home)}")
+    raise BatchNotFound(f"there is no recorded experiment of {definition!r} in {FolderShelf(home)}")
 
 
 def take_recording(recording: BatchInfo, home: Path) -> Path:
     """Copy a recording into another home, whose experiments may reuse it; returns its folder there. Blocks: files."""
-    folder = batches_folder(home) / recording.id
+    folder = FolderShelf(home).place(recording.id).folder
     if not folder.exists():
         _copy(recording, folder)
     return folder
@@ -66,10 +67,10 @@ def keep_recording(recording: BatchInfo, home: Path) -> Path:
     """
     older = [
         batch
-        for batch in list_experiments(home)
+        for batch in list_experiments(FolderShelf(home))
         if (batch.name, _definition(batch)) == (recording.name, _definition(recording)) and batch.id != recording.id
     ]
-    folder = batches_folder(home) / recording.id
+    folder = FolderShelf(home).place(recording.id).folder
     _copy(recording, folder)
     origin = cast("Mapping[str, object]", _notes(recording).get("origin") or {})
     changed = dict.fromkeys(_PLACES) | {"context": origin.get("context") or {}}
@@ -78,7 +79,7 @@ def keep_recording(recording: BatchInfo, home: Path) -> Path:
             "UPDATE meta SET value = ? WHERE key = ?", [(json.dumps(value), key) for key, value in changed.items()]
         )
     for batch in older:
-        shutil.rmtree(batch.folder)
+        shutil.rmtree(_folder(batch))
     return folder
 
 
@@ -87,11 +88,11 @@ def _copy(recording: BatchInfo, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / DATABASE
     target.unlink(missing_ok=True)
-    own, *workers = journals(recording.folder)
+    own, *workers = _files(FolderPlace(_folder(recording)).answers())
     try:
         with closing(open_to_read(own)) as source:
             source.execute("VACUUM INTO ?", (str(target),))
-        reused = _reused(recording, recording.folder.parents[1])
+        reused = _reused(recording, _folder(recording).parents[1])
         if not reused and not workers:
             return
         with closing(sqlite3.connect(target)) as connection, connection:
@@ -107,7 +108,16 @@ def _copy(recording: BatchInfo, folder: Path) -> None:
 def _reused(recording: BatchInfo, home: Path) -> list[Path]:
     """The files of the experiments whose answers this one took, where they are still there."""
     reused = BatchOptions.from_json(recording.meta.get("options")).reuse
-    return reused_journals(home, reused, by=recording.id) if reused is not None else []
+    return _files(reused_answers(FolderShelf(home), reused, by=recording.id)) if reused is not None else []
+
+
+def _folder(recording: BatchInfo) -> Path:
+    assert isinstance(recording.place, FolderPlace), "recordings are files"
+    return recording.place.folder
+
+
+def _files(places: Iterable[Answers]) -> list[Path]:
+    return [place.file for place in places if place.file is not None]
 
 
 def _notes(batch: BatchInfo) -> Mapping[str, object]:

@@ -30,7 +30,8 @@ from plait.pytest_plugin.modes import Mode
 from plait.pytest_plugin.recordings import find_recording, keep_recording, take_recording
 from plait.pytest_plugin.results import ExperimentResult, row_name
 from plait.settings import Endpoint, Settings, from_env
-from plait.store.folders import BatchInfo, read_batch
+from plait.store.folders import FolderShelf
+from plait.store.places import BatchInfo
 
 __all__ = ["Wanted", "app_of", "explained", "run_experiment"]
 
@@ -79,7 +80,8 @@ def run_experiment(wanted: Wanted, mode: Mode) -> ExperimentResult:
     if isinstance(definition, str):
         assert app is not None
         definition = find_definition(app, definition)
-    settings = wanted.settings or _settings(app, definition)
+    # A recording is a file, and a test no reason to write to a database that others share.
+    settings = replace(wanted.settings or _settings(app, definition), store=None)
     if not mode.replays:
         return _run(wanted, mode, definition, app, settings)
     home = mode.recordings or settings.home
@@ -121,7 +123,7 @@ def _run(wanted: Wanted, mode: Mode, definition: Definition, app: App | None, se
     with _environment(app, keys=False):
         experiment = _apart(_evaluated(new, app))
     if mode.record is not None:
-        keep_recording(read_batch(experiment.folder), mode.record)
+        keep_recording(FolderShelf(settings.home).place(experiment.id).info(), mode.record)
     return ExperimentResult(experiment, None)
 
 
@@ -141,7 +143,7 @@ async def _evaluated(new: NewExperiment, app: App | None) -> Experiment:
             async with aclosing(running):
                 async for _ in running:
                     pass
-            return await conclude(running.folder, new.definition.summary_evaluators, app=app, settings=running.settings)
+            return await conclude(running.place, new.definition.summary_evaluators, app=app, settings=running.settings)
     finally:
         # The tests' own process goes on.
         gc.unfreeze()

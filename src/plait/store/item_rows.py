@@ -7,8 +7,7 @@ value as JSON. Both keep the order in which they came, so that a search without 
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from langgraph.store.base import GetOp, Item, ListNamespacesOp, MatchCondition, PutOp, SearchItem, SearchOp
 
 from plait.errors import StoreError
+from plait.store.connections import Connection, add_tables
 
 __all__ = [
     "Touched",
@@ -42,17 +42,17 @@ CREATE TABLE IF NOT EXISTS items (
 CREATE INDEX IF NOT EXISTS items_by_expiry ON items (expires_at) WHERE expires_at IS NOT NULL;
 """
 _ITEMS = (
-    "SELECT items.id, path, key, value, created_at, updated_at, ttl_minutes FROM items "
+    "SELECT items.id, path, key, value, created_at, updated_at, ttl_minutes, namespace_id FROM items "
     "JOIN item_namespaces AS spaces ON spaces.id = namespace_id "
     "WHERE (expires_at IS NULL OR expires_at > ?) AND owner=? "
 )
+_PAGE = 200  # items read at once
 _SWEPT = 1000  # expired items that one write takes along at most
 
 
-def prepare_items(connection: sqlite3.Connection) -> None:
+def prepare_items(connection: Connection) -> None:
     """Make the long-term store's tables where they are missing; runs inside the caller's transaction."""
-    for statement in _TABLES.split(";"):
-        connection.execute(statement)
+    add_tables(connection, "items", _TABLES)
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Touched:
     item_ids: list[int]
 
 
-def find_item(connection: sqlite3.Connection, op: GetOp, touched: Touched) -> Item | None:
+def find_item(connection: Connection, op: GetOp, touched: Touched) -> Item | None:
     """The item, or None where there is none or its time is over."""
     row = connection.execute(
         f"{_ITEMS} AND path=? AND key=?", (touched.now, touched.owner, ".".join(op.namespace), op.key)
@@ -72,7 +72,7 @@ def find_item(connection: sqlite3.Connection, op: GetOp, touched: Touched) -> It
     if row is None:
         return None
     _touch(row, op.refresh_ttl, touched)
-    _, path, key, value, created_at, updated_at, _ = row
+    _, path, key, value, created_at, updated_at, *_ = row
     return Item(
         value=_parsed(value),
         key=key,
@@ -82,18 +82,14 @@ def find_item(connection: sqlite3.Connection, op: GetOp, touched: Touched) -> It
     )
 
 
-def search(connection: sqlite3.Connection, op: SearchOp, touched: Touched) -> list[SearchItem]:
+def search(connection: Connection, op: SearchOp, touched: Touched) -> list[SearchItem]:
     """Items below the namespace whose values match the filter, the oldest first; a query ranks nothing."""
-    sql, parameters = _below(".".join(op.namespace_prefix))
-    rows = connection.execute(
-        f"{_ITEMS} AND {sql} ORDER BY namespace_id, items.id", (touched.now, touched.owner, *parameters)
-    )
     found: list[SearchItem] = []
     skipped = 0
-    for row in rows:
+    for row in _all_below(connection, ".".join(op.namespace_prefix), touched):
         if len(found) >= op.limit:
             break
-        _, path, key, content, created_at, updated_at, _ = row
+        _, path, key, content, created_at, updated_at, *_ = row
         value = _parsed(content)
         if op.filter and not all(_agrees(value.get(name), wanted) for name, wanted in op.filter.items()):
             continue
@@ -105,7 +101,20 @@ def search(connection: sqlite3.Connection, op: SearchOp, touched: Touched) -> li
     return found
 
 
-def list_namespaces(connection: sqlite3.Connection, op: ListNamespacesOp, touched: Touched) -> list[Namespace]:
+def _all_below(connection: Connection, path: str, touched: Touched) -> Iterator[Sequence[Any]]:
+    # By pages: not all that there is at once.
+    below, parameters = _below(path)
+    sql = f"{_ITEMS} AND {below} AND (namespace_id, items.id) > (?, ?) ORDER BY namespace_id, items.id LIMIT {_PAGE}"
+    last: tuple[int, int] = (-1, -1)
+    while True:
+        rows = connection.execute(sql, (touched.now, touched.owner, *parameters, *last)).fetchall()
+        yield from rows
+        if len(rows) < _PAGE:
+            return
+        last = (rows[-1][7], rows[-1][0])
+
+
+def list_namespaces(connection: Connection, op: ListNamespacesOp, touched: Touched) -> list[Namespace]:
     """The namespaces that have items and meet all conditions, cut to `max_depth`, in the order of their labels."""
     rows = connection.execute(
         "SELECT path FROM item_namespaces AS spaces WHERE owner=? AND EXISTS (SELECT 1 FROM items "
@@ -119,13 +128,13 @@ def list_namespaces(connection: sqlite3.Connection, op: ListNamespacesOp, touche
     return sorted(matching)[op.offset : op.offset + op.limit]
 
 
-def write_item(connection: sqlite3.Connection, op: PutOp, value: bytes | None, touched: Touched) -> None:
+def write_item(connection: Connection, op: PutOp, value: bytes | None, touched: Touched) -> None:
     """Make, change or (without a value) delete an item; its creation time and place in the order stay."""
     path, owner, now = ".".join(op.namespace), touched.owner, touched.now
     if value is None:
         _delete_item(connection, owner, path, op.key)
         return
-    connection.execute("INSERT OR IGNORE INTO item_namespaces (owner, path) VALUES (?, ?)", (owner, path))
+    connection.execute("INSERT INTO item_namespaces (owner, path) VALUES (?, ?) ON CONFLICT DO NOTHING", (owner, path))
     expires_at = None if op.ttl is None else now + op.ttl * 60
     connection.execute(
         "INSERT INTO items (namespace_id, key, value, created_at, updated_at, ttl_minutes, expires_at) "
@@ -136,14 +145,14 @@ def write_item(connection: sqlite3.Connection, op: PutOp, value: bytes | None, t
     )
 
 
-def _delete_item(connection: sqlite3.Connection, owner: str, path: str, key: str) -> None:
+def _delete_item(connection: Connection, owner: str, path: str, key: str) -> None:
     space = connection.execute("SELECT id FROM item_namespaces WHERE owner=? AND path=?", (owner, path)).fetchone()
     if space is not None:
         connection.execute("DELETE FROM items WHERE namespace_id=? AND key=?", (space[0], key))
         _drop_if_empty(connection, space[0])
 
 
-def sweep(connection: sqlite3.Connection, now: float) -> None:
+def sweep(connection: Connection, now: float) -> None:
     """Delete some of the items whose time is over, of every owner."""
     rows = connection.execute(
         "SELECT id, namespace_id FROM items WHERE expires_at <= ? ORDER BY expires_at LIMIT ?", (now, _SWEPT)
@@ -153,14 +162,14 @@ def sweep(connection: sqlite3.Connection, now: float) -> None:
         _drop_if_empty(connection, namespace_id)
 
 
-def _drop_if_empty(connection: sqlite3.Connection, namespace_id: int) -> None:
+def _drop_if_empty(connection: Connection, namespace_id: int) -> None:
     connection.execute(
         "DELETE FROM item_namespaces WHERE id=? AND NOT EXISTS (SELECT 1 FROM items WHERE namespace_id=?)",
         (namespace_id, namespace_id),
     )
 
 
-def refresh(connection: sqlite3.Connection, touched: Touched) -> None:
+def refresh(connection: Connection, touched: Touched) -> None:
     """Let the time to live of what was read begin anew."""
     connection.executemany(
         "UPDATE items SET expires_at = ? + ttl_minutes * 60 WHERE id=?",
@@ -175,7 +184,7 @@ def _touch(row: Sequence[Any], wanted: bool, touched: Touched) -> None:
 
 def _below(path: str) -> tuple[str, tuple[str, ...]]:
     # "/" is the character after ".": between the two lies all that begins with the path and a dot.
-    return ("(path = ? OR (path > ? AND path < ?))", (path, path + ".", path + "/")) if path else ("1", ())
+    return ("(path = ? OR (path > ? AND path < ?))", (path, path + ".", path + "/")) if path else ("1 = 1", ())
 
 
 def _labels(path: str) -> Namespace:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from langgraph.store.base import (
     BaseStore,
@@ -22,6 +20,8 @@ from langgraph.store.base import (
 )
 
 from plait.errors import StoreError
+from plait.store.addresses import Address, medium_of
+from plait.store.connections import Connection
 from plait.store.item_rows import (
     Touched,
     find_item,
@@ -74,10 +74,10 @@ class Items(BaseStore):
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, file: Path | str, *, ttl: TTLConfig | None = None) -> AsyncIterator[Items]:
-        """A store of its own on `file` (made with mode 0600), as in `async with Items.open(file) as items:`."""
-        writer = Writer(Path(file), prepare=prepare_items, durability="kill", gather_s=0)
-        readers = Readers(writer.file)
+    async def open(cls, address: Address, *, ttl: TTLConfig | None = None) -> AsyncIterator[Items]:
+        """A store of its own, on a file (made with mode 0600) or a DSN, within `async with Items.open(...)`."""
+        writer = Writer(medium_of(address, prepare=prepare_items, durability="kill"), gather_s=0)
+        readers = Readers(writer.medium)
         try:
             await writer.do(lambda connection: None)  # the file and its tables are there from now on
             yield cls(writer, readers.read, ttl=ttl)
@@ -107,7 +107,7 @@ class Items(BaseStore):
                 results[index] = result
         if writes or touched.item_ids:
 
-            def write(connection: sqlite3.Connection) -> None:
+            def write(connection: Connection) -> None:
                 refresh(connection, touched)
                 sweep(connection, touched.now)
                 for op, value in writes.values():
@@ -121,7 +121,7 @@ class Items(BaseStore):
         return blocking(self.abatch(ops), "abatch")
 
 
-def _answer(connection: sqlite3.Connection, op: GetOp | SearchOp | ListNamespacesOp, touched: Touched) -> Result:
+def _answer(connection: Connection, op: GetOp | SearchOp | ListNamespacesOp, touched: Touched) -> Result:
     if isinstance(op, GetOp):
         return find_item(connection, op, touched)
     if isinstance(op, SearchOp):

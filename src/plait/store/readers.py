@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
-from plait.errors import StoreError
-from plait.store.batches import DATABASE
-from plait.store.files import explained, open_to_read
+from plait.store.answers import Answers
+from plait.store.batches import meta_table
+from plait.store.connections import Connection
+from plait.store.media import Medium
+from plait.store.places import Place
 from plait.store.rows import COLUMNS, STATUSES, RowRecord, decoded
-from plait.store.schema import check_version
+from plait.store.tables import Tables
 
 __all__ = ["BatchReader", "ModelTotals"]
 
@@ -35,17 +35,20 @@ class ModelTotals:
 
 
 class BatchReader:
-    """A read-only view of the batch in `folder`; the writer is never held up. For one thread at a time, not a loop's.
+    """A read-only view of a batch; its writer is never held up. For one thread at a time, not a loop's.
 
-    Raises StoreError when the batch is damaged, of a newer version, or gone. Also a context manager.
+    Made by `Place.read`. Raises StoreError when the batch is damaged, of a newer version, or gone. Also a context
+    manager.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._connection = _checked(folder / DATABASE)
-        (version,) = self._select("PRAGMA user_version")[0]
-        # Files are brought up to date by their writers alone: this one may be of before rows were scored.
-        self._columns = COLUMNS if version != 1 else COLUMNS.replace("evaluation", "NULL")
+    def __init__(
+        self, place: Place, medium: Medium, connection: Connection, tables: Tables, *, columns: str = COLUMNS
+    ) -> None:
+        self.place = place
+        self._medium = medium
+        self._connection = connection
+        self._tables = tables
+        self._columns = columns
 
     def __enter__(self) -> BatchReader:
         return self
@@ -56,17 +59,19 @@ class BatchReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._connection.close()
+        """Let go of the database."""
+        self._medium.close(self._connection, whole=False)
 
     @property
     def meta(self) -> Mapping[str, object]:
         """The batch's meta values, as they are now."""
-        return {str(key): json.loads(str(value)) for key, value in self._select("SELECT key, value FROM meta")}
+        sql = f"SELECT key, value FROM {meta_table(self._tables)} {self._tables.where()}"  # noqa: S608
+        return {str(key): json.loads(str(value)) for key, value in self._select(sql)}
 
     def counts(self) -> dict[str, int]:
         """Rows that ended, by status, as they are now."""
-        groups = self._select("SELECT status, count(*) FROM results GROUP BY status")
+        sql = f"SELECT status, count(*) FROM results {self._tables.where()} GROUP BY status"  # noqa: S608
+        groups = self._select(sql)
         return {str(status): int(str(count)) for status, count in groups}
 
     def rows(self, *, statuses: Collection[str] = STATUSES, after: int = -1) -> Iterator[RowRecord]:
@@ -79,11 +84,9 @@ class BatchReader:
     def columns(self, *, statuses: Collection[str] = STATUSES, after: int = -1) -> Iterator[tuple[object, ...]]:
         """`rows` as tuples of rows.COLUMNS, JSON values as their texts."""
         wanted = tuple(statuses)
-        # The plus keeps SQLite off the index of statuses, which would sort all that is left for every chunk.
-        query = (
-            f"SELECT {self._columns} FROM results WHERE position > ? AND +status IN ({', '.join('?' * len(wanted))}) "  # noqa: S608
-            f"ORDER BY position LIMIT {_CHUNK}"
-        )
+        # Not a plain column: an index of statuses would have all that is left sorted for every chunk.
+        where = self._tables.where(f"position > ? AND (status || '') IN ({', '.join('?' * len(wanted))})")
+        query = f"SELECT {self._columns} FROM results {where} ORDER BY position LIMIT {_CHUNK}"  # noqa: S608
         while True:
             # A query a chunk: a long one would keep the writer from folding its WAL.
             chunk = self._select(query, (after, *wanted))
@@ -96,55 +99,53 @@ class BatchReader:
 
     def errors(self, limit: int = 10) -> list[RowRecord]:
         """The last rows that ended without outputs, newest first."""
-        query = (
-            f"SELECT {self._columns} FROM results INDEXED BY results_status WHERE status IN (?, ?, ?) "  # noqa: S608
-            "ORDER BY finished_at DESC LIMIT ?"
-        )
+        where = f"{self._tables.hint('results_status')} {self._tables.where('status IN (?, ?, ?)')}"
+        query = f"SELECT {self._columns} FROM results {where} ORDER BY finished_at DESC LIMIT ?"  # noqa: S608
         failures = [status for status in STATUSES if status != "success"]
         return [decoded(columns) for columns in self._select(query, (*failures, limit))]
 
+    def ends(self) -> Iterator[tuple[int, str, Mapping[str, object], float, float]]:
+        """Of all rows that ended: position, status, usage, duration_s, finished_at; in input order."""
+        columns = "position, status, usage, duration_s, finished_at"
+        where = self._tables.where("position > ?")
+        query = f"SELECT {columns} FROM results {where} ORDER BY position LIMIT {_CHUNK}"  # noqa: S608
+        after: object = -1
+        while chunk := self._select(query, (after,)):
+            for position, status, usage, duration_s, finished_at in chunk:
+                assert isinstance(position, int)
+                assert isinstance(duration_s, float)
+                assert isinstance(finished_at, float)
+                yield position, str(status), json.loads(str(usage)), duration_s, finished_at
+            after = chunk[-1][0]
+
+    def examples(self, after: int) -> list[str]:
+        """The next 500 of the input rows that were kept, as JSON, from the position behind `after`."""
+        where = self._tables.where("position > ?")
+        rows = self._select(f"SELECT example FROM examples {where} ORDER BY position LIMIT 500", (after,))  # noqa: S608
+        return [str(text) for (text,) in rows]
+
     def models(self) -> dict[str, ModelTotals]:
-        """What each model was paid for, over all journals in the folder. Reads them whole: slow for large ones."""
+        """What each model was paid for, over all answers of the batch. Reads them whole: slow for many."""
         sums: dict[str, list[int]] = {}
-        for file in [self.folder / DATABASE, *sorted(self.folder.glob("journal-*.db"))]:
-            for model, *numbers in _model_sums(file):
+        for answers in self.place.answers():
+            for model, *numbers in _model_sums(answers):
                 known = sums.setdefault(str(model), [0] * len(numbers))
                 sums[str(model)] = [a + int(b or 0) for a, b in zip(known, numbers, strict=True)]
         return {model: ModelTotals(*numbers) for model, numbers in sorted(sums.items())}
 
     def _select(self, query: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        values = (*self._tables.key, *parameters)
         try:
-            return self._connection.execute(query, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise explained(self.folder / DATABASE, error, "read") from error
+            return self._medium.read(self._connection, lambda known: known.execute(query, values).fetchall())
+        except Exception as error:
+            raise self._medium.explained(error, "read") from error
 
 
-def _model_sums(file: Path) -> list[tuple[str, *tuple[int | None, ...]]]:
-    try:
-        connection = _checked(file)
-    except StoreError:
-        if file.name == DATABASE:
-            raise
-        return []  # a worker's journal in which nothing was written yet
-    try:
-        return connection.execute(
-            "SELECT coalesce(model, ''), count(*), sum(input_tokens), sum(cached_tokens), sum(output_tokens), "
-            "sum(estimated) FROM calls GROUP BY model"
-        ).fetchall()
-    except sqlite3.Error as error:
-        raise explained(file, error, "read") from error
-    finally:
-        connection.close()
-
-
-def _checked(file: Path) -> sqlite3.Connection:
-    connection = open_to_read(file)
-    try:
-        check_version(connection)
-    except StoreError:
-        connection.close()
-        raise
-    except sqlite3.Error as error:
-        connection.close()
-        raise explained(file, error, "read") from error
-    return connection
+def _model_sums(answers: Answers) -> list[tuple[str, *tuple[int | None, ...]]]:
+    tables = answers.tables
+    query = (
+        "SELECT coalesce(model, ''), count(*), sum(input_tokens), sum(cached_tokens), sum(output_tokens), "  # noqa: S608
+        f"sum(estimated) FROM calls {tables.where()} GROUP BY model"
+    )
+    with answers.reading() as read:
+        return read(lambda connection: connection.execute(query, tables.key).fetchall()) if read else []

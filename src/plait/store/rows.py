@@ -9,11 +9,12 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["COLUMNS", "INSERT", "STATUSES", "Finished", "RowError", "RowRecord", "decoded", "encoded", "json_text"]
+from plait.store.tables import Tables
+
+__all__ = ["COLUMNS", "STATUSES", "Finished", "RowError", "RowRecord", "decoded", "encoded", "insert_of", "json_text"]
 
 STATUSES = ("success", "error", "timeout", "interrupted")
 COLUMNS = "position, id, status, outputs, error, usage, timings, duration_s, attempts, finished_at, evaluation"
-INSERT = f"INSERT OR REPLACE INTO results ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,13 @@ class RowRecord:
     """Of an experiment's row: its example, scores and trace as JSON values (see plait.experiments.stored_runs)."""
 
 
+def insert_of(tables: Tables) -> str:
+    """Stores a row; its parameters are the tables' key and `encoded`."""
+    return tables.put("results", COLUMNS, "position")
+
+
 def encoded(row: RowRecord) -> tuple[object, ...]:
-    """The parameters of INSERT. Raises TypeError when outputs, usage or timings hold what JSON cannot."""
+    """The values of COLUMNS. Raises TypeError when outputs, usage or timings hold what JSON cannot."""
     if row.status not in STATUSES:
         raise ValueError(f"expected a row's status to be one of {', '.join(STATUSES)}, found {row.status!r}")
     error = None

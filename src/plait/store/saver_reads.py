@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -11,6 +10,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
 from plait.errors import BlockingCall
+from plait.store.connections import Connection
 from plait.store.saver_rows import Loads, Place, Wanted, listed
 
 __all__ = ["Pages", "Read", "blocking", "place_of"]
@@ -23,7 +23,7 @@ _PAGE = 50  # checkpoints read at once: a state may have megabytes
 class Read(Protocol):
     """Runs a function with a read-only connection, off the loop, and gives its result; on whatever event loop."""
 
-    def __call__(self, work: Callable[[sqlite3.Connection], T], /) -> Awaitable[T]: ...
+    def __call__(self, work: Callable[[Connection], T], /) -> Awaitable[T]: ...
 
 
 def blocking(call: Coroutine[Any, Any, T], instead: str) -> T:
@@ -73,7 +73,7 @@ class Pages:
         self._limit = limit
         self.left = limit is None or limit > 0
 
-    def read(self, connection: sqlite3.Connection) -> list[CheckpointTuple]:
+    def read(self, connection: Connection) -> list[CheckpointTuple]:
         """The next page."""
         return listed(connection, self._wanted, self._after, self._size, self._loads)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -25,8 +24,11 @@ from langgraph.checkpoint.base import (
 )
 
 from plait.errors import StoreError
+from plait.store.connections import Connection, add_tables
 
 __all__ = [
+    "COPY_CHECKPOINTS",
+    "COPY_VALUES",
     "INSERT_CHECKPOINT",
     "INSERT_OWN_CHECKPOINT",
     "INSERT_VALUE",
@@ -48,12 +50,28 @@ __all__ = [
 
 Loads = Callable[[tuple[str, bytes]], Any]
 
-INSERT_CHECKPOINT = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_OWN_CHECKPOINT = """
-INSERT OR REPLACE INTO checkpoints SELECT ?, ?, ?, ?, ?, ?, ?, ?
-WHERE NOT EXISTS (SELECT 1 FROM runs WHERE run_id = ? AND server != ?)
+_REPLACE_CHECKPOINT = """
+ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE SET parent_id = excluded.parent_id, run_id = excluded.run_id,
+form = excluded.form, checkpoint = excluded.checkpoint, metadata = excluded.metadata
 """
-INSERT_VALUE = "INSERT OR REPLACE INTO checkpoint_values VALUES (?, ?, ?, ?, ?, ?)"
+_REPLACE_VALUE = """
+ON CONFLICT (thread_id, ns, channel, version) DO UPDATE SET form = excluded.form, content = excluded.content
+"""
+INSERT_CHECKPOINT = f"INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?) {_REPLACE_CHECKPOINT}"  # noqa: S608
+# Left out where the run is another server's, and it cannot become that before this is committed.
+INSERT_OWN_CHECKPOINT = f"""
+INSERT INTO checkpoints SELECT ?, ?, ?, ?, ?, ?, ?, ?
+WHERE COALESCE((SELECT server FROM runs WHERE run_id = ? /*pg FOR SHARE */), ?) = ? {_REPLACE_CHECKPOINT}
+"""  # noqa: S608
+INSERT_VALUE = f"INSERT INTO checkpoint_values VALUES (?, ?, ?, ?, ?, ?) {_REPLACE_VALUE}"  # noqa: S608
+COPY_CHECKPOINTS = f"""
+INSERT INTO checkpoints SELECT ?, ns, checkpoint_id, parent_id, run_id, form, checkpoint, metadata
+FROM checkpoints WHERE thread_id = ? {_REPLACE_CHECKPOINT}
+"""  # noqa: S608
+COPY_VALUES = f"""
+INSERT INTO checkpoint_values SELECT ?, ns, channel, version, form, content
+FROM checkpoint_values WHERE thread_id = ? {_REPLACE_VALUE}
+"""  # noqa: S608
 INSERT_WRITES = (
     "INSERT INTO checkpoint_writes (thread_id, ns, checkpoint_id, task_id, task_path, writes) VALUES (?, ?, ?, ?, ?, ?)"
 )
@@ -66,7 +84,7 @@ CREATE TABLE IF NOT EXISTS checkpoints (
 );
 CREATE INDEX IF NOT EXISTS checkpoints_by_run ON checkpoints (run_id) WHERE run_id IS NOT NULL;
 CREATE TABLE IF NOT EXISTS checkpoint_values (
-    thread_id TEXT NOT NULL, ns TEXT NOT NULL, channel TEXT NOT NULL, version NOT NULL,
+    thread_id TEXT NOT NULL, ns TEXT NOT NULL, channel TEXT NOT NULL, version TEXT NOT NULL,
     form TEXT NOT NULL, content BLOB NOT NULL,
     PRIMARY KEY (thread_id, ns, channel, version)
 );
@@ -76,17 +94,16 @@ CREATE TABLE IF NOT EXISTS checkpoint_writes (
 );
 CREATE INDEX IF NOT EXISTS checkpoint_writes_by_place ON checkpoint_writes (thread_id, ns, checkpoint_id);
 """
+_HEADS = 100
 _PLAIN = {int, float, bool, type(None)}
 _SHORT = 200  # characters: a text up to here stays in the checkpoint's own row
 _LONGEST = 900_000_000  # bytes: SQLite holds a little more in a row
 _HEAD = "SELECT thread_id, ns, checkpoint_id, parent_id, form, checkpoint, metadata FROM checkpoints"
 
 
-def prepare_checkpoints(connection: sqlite3.Connection) -> None:
+def prepare_checkpoints(connection: Connection) -> None:
     """Make the checkpointer's tables where they are missing; runs inside the caller's transaction."""
-    # Not executescript: that would commit the caller's transaction.
-    for statement in _TABLES.split(";"):
-        connection.execute(statement)
+    add_tables(connection, "checkpoints", _TABLES)
 
 
 class Place(NamedTuple):
@@ -109,7 +126,7 @@ class Wanted:
 
 
 @contextlib.contextmanager
-def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+def snapshot(connection: Connection) -> Iterator[None]:
     """All reads inside see the file at one moment, also without a transaction of the caller's."""
     if connection.in_transaction:
         yield
@@ -121,14 +138,14 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("COMMIT")
 
 
-def find(connection: sqlite3.Connection, place: Place, loads: Loads) -> CheckpointTuple | None:
+def find(connection: Connection, place: Place, loads: Loads) -> CheckpointTuple | None:
     """One checkpoint with its values and pending writes, or None."""
     with snapshot(connection):
         row = checkpoint_row(connection, place)
         return None if row is None else _loaded(connection, row, loads)
 
 
-def checkpoint_row(connection: sqlite3.Connection, place: Place) -> Sequence[Any] | None:
+def checkpoint_row(connection: Connection, place: Place) -> Sequence[Any] | None:
     """(thread id, namespace, checkpoint id, parent's id, form, checkpoint, metadata), or None."""
     if place.checkpoint_id is None:
         cursor = connection.execute(
@@ -140,7 +157,7 @@ def checkpoint_row(connection: sqlite3.Connection, place: Place) -> Sequence[Any
     return found
 
 
-def _loaded(connection: sqlite3.Connection, row: Sequence[Any], loads: Loads) -> CheckpointTuple:
+def _loaded(connection: Connection, row: Sequence[Any], loads: Loads) -> CheckpointTuple:
     thread_id, ns, checkpoint_id, parent_id, form, content, metadata = row
     checkpoint: Checkpoint = loads((form, content))
     short = checkpoint["channel_values"]
@@ -149,7 +166,7 @@ def _loaded(connection: sqlite3.Connection, row: Sequence[Any], loads: Loads) ->
         if channel in short:
             values[channel] = short[channel]
         else:
-            values.update(_value(connection, (thread_id, ns, channel, version), loads))
+            values.update(_value(connection, (thread_id, ns, channel, str(version)), loads))
     parsed: CheckpointMetadata = json.loads(metadata)
     return CheckpointTuple(
         {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}},
@@ -162,7 +179,7 @@ def _loaded(connection: sqlite3.Connection, row: Sequence[Any], loads: Loads) ->
     )
 
 
-def _value(connection: sqlite3.Connection, key: tuple[object, ...], loads: Loads) -> dict[str, Any]:
+def _value(connection: Connection, key: tuple[object, ...], loads: Loads) -> dict[str, Any]:
     """The channel and its value; empty where it has none in that version."""
     sql = "SELECT channel, form, content FROM checkpoint_values WHERE thread_id=? AND ns=? AND channel=? AND version=?"
     return {channel: loads((form, content)) for channel, form, content in connection.execute(sql, key)}
@@ -190,7 +207,7 @@ def pack_writes(writes: Sequence[tuple[int, str, tuple[str, bytes]]]) -> bytes:
     return ormsgpack.packb([(index, channel, form, content) for index, channel, (form, content) in writes])
 
 
-def _pending(connection: sqlite3.Connection, place: tuple[str, str, str], loads: Loads) -> list[PendingWrite]:
+def _pending(connection: Connection, place: tuple[str, str, str], loads: Loads) -> list[PendingWrite]:
     """What was written at a checkpoint, in the order in which a run would apply it."""
     sql = "SELECT task_id, task_path, writes FROM checkpoint_writes WHERE thread_id=? AND ns=? AND checkpoint_id=?"
     found: dict[tuple[str, int], tuple[str, str, tuple[str, bytes]]] = {}
@@ -204,10 +221,32 @@ def _pending(connection: sqlite3.Connection, place: tuple[str, str, str], loads:
 
 
 def listed(
-    connection: sqlite3.Connection, wanted: Wanted, after: Sequence[str] | None, size: int, loads: Loads
+    connection: Connection, wanted: Wanted, after: Sequence[str] | None, size: int, loads: Loads
 ) -> list[CheckpointTuple]:
     """At most `size` checkpoints, newest first, after the one that `after` names (checkpoint, thread, namespace)."""
     found: list[CheckpointTuple] = []
+    with snapshot(connection):
+        while len(found) < size:
+            limit = _HEADS if wanted.filters else min(size - len(found), _HEADS)
+            heads = _heads(connection, wanted, after, limit)
+            for thread_id, ns, checkpoint_id, metadata in heads:
+                if len(found) == size:
+                    break
+                if wanted.filters and not _matches(json.loads(metadata), wanted.filters):
+                    continue
+                row = checkpoint_row(connection, Place(thread_id, ns, checkpoint_id))
+                assert row is not None
+                found.append(_loaded(connection, row, loads))
+            if len(heads) < limit:
+                break
+            after = (heads[-1][2], *heads[-1][:2])
+    return found
+
+
+def _heads(
+    connection: Connection, wanted: Wanted, after: Sequence[str] | None, limit: int
+) -> list[tuple[str, str, str, str]]:
+    """The next of the listing, without their values: all that a filter needs, and never a whole thread at once."""
     asked = {
         "thread_id=?": wanted.thread_id,
         "ns=?": wanted.ns,
@@ -220,19 +259,12 @@ def listed(
     if after is not None:
         where.append("(checkpoint_id, thread_id, ns) < (?, ?, ?)")
         parameters += after
-    sql = f"SELECT thread_id, ns, checkpoint_id, metadata FROM checkpoints WHERE {' AND '.join(where) or '1'} "  # noqa: S608 - conditions are ours
-    with snapshot(connection):
-        cursor = connection.execute(sql + "ORDER BY checkpoint_id DESC, thread_id DESC, ns DESC", parameters)
-        with contextlib.closing(cursor):
-            for thread_id, ns, checkpoint_id, metadata in cursor:
-                if len(found) == size:
-                    break
-                if wanted.filters and not _matches(json.loads(metadata), wanted.filters):
-                    continue
-                row = checkpoint_row(connection, Place(thread_id, ns, checkpoint_id))
-                assert row is not None
-                found.append(_loaded(connection, row, loads))
-    return found
+    # The conditions are ours.
+    sql = f"""
+    SELECT thread_id, ns, checkpoint_id, metadata FROM checkpoints WHERE {" AND ".join(where) or "1 = 1"}
+    ORDER BY checkpoint_id DESC, thread_id DESC, ns DESC LIMIT {limit}
+    """  # noqa: S608
+    return connection.execute(sql, parameters).fetchall()
 
 
 def _matches(metadata: Mapping[str, Any], filters: Mapping[str, Any]) -> bool:
@@ -240,7 +272,7 @@ def _matches(metadata: Mapping[str, Any], filters: Mapping[str, Any]) -> bool:
 
 
 def delta_history(
-    connection: sqlite3.Connection, place: Place, channels: Sequence[str], loads: Loads
+    connection: Connection, place: Place, channels: Sequence[str], loads: Loads
 ) -> dict[str, DeltaChannelHistory]:
     """What BaseCheckpointSaver.get_delta_channel_history asks for, in one walk up the parents."""
     newest_first: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
@@ -265,9 +297,7 @@ def delta_history(
     return history
 
 
-def values_of(
-    connection: sqlite3.Connection, row: Sequence[Any], channels: Sequence[str], loads: Loads
-) -> dict[str, Any]:
+def values_of(connection: Connection, row: Sequence[Any], channels: Sequence[str], loads: Loads) -> dict[str, Any]:
     """The values of those of `channels` that have one in this checkpoint's row."""
     checkpoint: Checkpoint = loads((row[4], row[5]))
     found: dict[str, Any] = {}
@@ -275,5 +305,6 @@ def values_of(
         if channel in checkpoint["channel_values"]:
             found[channel] = checkpoint["channel_values"][channel]
         elif channel in checkpoint["channel_versions"]:
-            found |= _value(connection, (row[0], row[1], channel, checkpoint["channel_versions"][channel]), loads)
+            version = str(checkpoint["channel_versions"][channel])
+            found |= _value(connection, (row[0], row[1], channel, version), loads)
     return found

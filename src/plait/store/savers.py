@@ -6,10 +6,8 @@ import asyncio
 import copy
 import json
 import random
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -26,7 +24,9 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from plait.errors import StoreError
+from plait.store.addresses import Address, medium_of
 from plait.store.checkpoints import StrictSerializer, schema_types
+from plait.store.connections import Connection
 from plait.store.saver_reads import Pages, Read, blocking, place_of
 from plait.store.saver_removals import copy_thread, delete_runs, delete_thread, keep_latest
 from plait.store.saver_rows import (
@@ -80,10 +80,10 @@ class Saver(BaseCheckpointSaver[str]):
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, file: Path | str, *, serde: SerializerProtocol | None = None) -> AsyncIterator[Saver]:
-        """A checkpointer of its own on `file` (made with mode 0600), as in `async with Saver.open(file) as saver:`."""
-        writer = Writer(Path(file), prepare=prepare_checkpoints, durability="kill", gather_s=0)
-        readers = Readers(writer.file)
+    async def open(cls, address: Address, *, serde: SerializerProtocol | None = None) -> AsyncIterator[Saver]:
+        """A checkpointer of its own, on a file (made with mode 0600) or a DSN, within `async with Saver.open(...)`."""
+        writer = Writer(medium_of(address, prepare=prepare_checkpoints, durability="kill"), gather_s=0)
+        readers = Readers(writer.medium)
         try:
             await writer.do(lambda connection: None)  # the file and its tables are there from now on
             yield cls(writer, readers.read, serde=serde)
@@ -152,7 +152,7 @@ class Saver(BaseCheckpointSaver[str]):
                 short[channel] = value
             elif channel in new_versions:
                 form, content = dumps(value)
-                long.append((place.thread_id, place.ns, channel, new_versions[channel], form, fitting(content)))
+                long.append((place.thread_id, place.ns, channel, str(new_versions[channel]), form, fitting(content)))
         form, content = dumps({**checkpoint, "channel_values": short})
         described = get_serializable_checkpoint_metadata(config, metadata)
         row = (
@@ -172,7 +172,7 @@ class Saver(BaseCheckpointSaver[str]):
             await self._writer.added(INSERT_CHECKPOINT, row)
         else:
             # One that slept has been taken for dead: its newer ids would hide what its successor did since.
-            await self._writer.added(INSERT_OWN_CHECKPOINT, (*row, described.get("run_id"), self._server))
+            await self._writer.added(INSERT_OWN_CHECKPOINT, (*row, described.get("run_id"), self._server, self._server))
         return {
             "configurable": {
                 "thread_id": place.thread_id,
@@ -227,7 +227,7 @@ class Saver(BaseCheckpointSaver[str]):
         if strategy not in ("keep_latest", "delete"):
             raise ValueError(f"expected strategy 'keep_latest' or 'delete', found {strategy!r}")
 
-        def prune(connection: sqlite3.Connection) -> None:
+        def prune(connection: Connection) -> None:
             for thread_id in map(str, thread_ids):
                 if strategy == "delete":
                     delete_thread(connection, thread_id)
@@ -292,8 +292,8 @@ class Saver(BaseCheckpointSaver[str]):
         call = self.aget_delta_channel_history(config=config, channels=channels)
         return blocking(call, "aget_delta_channel_history")
 
-    async def _remove(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        def refusing(connection: sqlite3.Connection) -> None:
+    async def _remove(self, work: Callable[[Connection], None]) -> None:
+        def refusing(connection: Connection) -> None:
             try:
                 work(connection)
             except StoreError as error:

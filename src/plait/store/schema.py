@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 
 from plait.errors import StoreError
+from plait.store.connections import Connection
 
 __all__ = ["VERSION", "check_version", "prepare_batch", "prepare_calls", "prepare_journal"]
 
-Step = Callable[[sqlite3.Connection], None]
+Step = Callable[[Connection], None]
 
 # 64-bit signed hashes; nothing is unique here, since equal calls are told apart by their order.
 _CALLS = """
@@ -30,13 +30,13 @@ CREATE TABLE results (
 """
 
 
-def _first(connection: sqlite3.Connection) -> None:
+def _first(connection: Connection) -> None:
     connection.execute(_CALLS)
     connection.execute("CREATE INDEX calls_scope ON calls (scope)")
     connection.execute("CREATE INDEX calls_hash ON calls (hash)")
 
 
-def _first_of_a_batch(connection: sqlite3.Connection) -> None:
+def _first_of_a_batch(connection: Connection) -> None:
     connection.execute(_META)
     connection.execute(_EXAMPLES)
     connection.execute(_RESULTS)
@@ -45,12 +45,12 @@ def _first_of_a_batch(connection: sqlite3.Connection) -> None:
     _first(connection)
 
 
-def _scored(connection: sqlite3.Connection) -> None:
+def _scored(connection: Connection) -> None:
     # What evaluators say of a row, with what they saw: one JSON object.
     connection.execute("ALTER TABLE results ADD COLUMN evaluation TEXT")
 
 
-def _unchanged(_: sqlite3.Connection) -> None:
+def _unchanged(_: Connection) -> None:
     pass
 
 
@@ -60,23 +60,23 @@ _JOURNAL: Sequence[Step] = (_first, _unchanged)
 VERSION = len(_BATCH)
 
 
-def prepare_batch(connection: sqlite3.Connection) -> None:
+def prepare_batch(connection: Connection) -> None:
     """Bring a batch's file (meta, results, calls) to this version; StoreError when it is of a newer one."""
     _migrate(connection, _BATCH)
 
 
-def prepare_journal(connection: sqlite3.Connection) -> None:
+def prepare_journal(connection: Connection) -> None:
     """Bring a journal's file (calls) to this version; StoreError when it is of a newer one."""
     _migrate(connection, _JOURNAL)
 
 
-def prepare_calls(connection: sqlite3.Connection) -> None:
+def prepare_calls(connection: Connection) -> None:
     """Make a journal's table in a file that has a version of its own."""
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'calls'").fetchone() is None:
         _first(connection)
 
 
-def check_version(connection: sqlite3.Connection) -> int:
+def check_version(connection: Connection) -> int:
     """The version of a file that is only read; StoreError when it is newer, or has none (nothing was written yet)."""
     found = _version(connection)
     if found == 0:
@@ -84,14 +84,14 @@ def check_version(connection: sqlite3.Connection) -> int:
     return found
 
 
-def _migrate(connection: sqlite3.Connection, steps: Sequence[Step]) -> None:
+def _migrate(connection: Connection, steps: Sequence[Step]) -> None:
     found = _version(connection)
     for version, step in enumerate(steps[found:], start=found + 1):
         step(connection)
         connection.execute(f"PRAGMA user_version={version}")
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def _version(connection: Connection) -> int:
     found = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if not 0 <= found <= VERSION:
         raise StoreError(
@@ -100,5 +100,5 @@ def _version(connection: sqlite3.Connection) -> int:
     return found
 
 
-def _file(connection: sqlite3.Connection) -> str:
+def _file(connection: Connection) -> str:
     return str(connection.execute("PRAGMA database_list").fetchone()[2])

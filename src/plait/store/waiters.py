@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from plait.errors import StoreError
+from plait.store.connections import Connection
 
 __all__ = ["Done", "Record", "Stop", "Work", "tell"]
 
@@ -34,17 +34,20 @@ class Work:
 
     __slots__ = ("_future", "_work")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], T], future: asyncio.Future[T]) -> None:
-        self._work: Callable[[sqlite3.Connection], object] = work
-        self._future = future
+    def __init__(self, work: Callable[[Connection], T], future: asyncio.Future[T]) -> None:
+        self._work: Callable[[Connection], object] = work
+        self._future: asyncio.Future[object] = future  # type: ignore[assignment]
 
-    def run(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        result = self._work(connection)
-        connection.execute("COMMIT")
+    def run(self, connection: Connection) -> object:
+        """Its result, which counts once it is committed."""
+        return self._work(connection)
+
+    def succeed(self, result: object) -> None:
+        """Wake whoever waits, with the result."""
         _on_loop(self._future.get_loop(), _resolve, self._future, result)
 
     def fail(self, error: BaseException) -> None:
+        """Wake whoever waits, with an error."""
         _on_loop(self._future.get_loop(), _wake, [self._future], error)
 
 

@@ -1,59 +1,47 @@
-"""Write to one SQLite file from anywhere: one thread, one connection, grouped commits."""
+"""Write to one database from anywhere: one thread, one connection, grouped commits."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import operator
-import sqlite3
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
 from plait.errors import StoreError
-from plait.store.files import Durability, blames_one, closed_error, explained, open_to_write
+from plait.store.connections import Connection
+from plait.store.media import Medium
 from plait.store.waiters import Done, Record, Stop, Work, tell
 
-__all__ = ["Durability", "Writer"]
+__all__ = ["Writer"]
 
 T = TypeVar("T")
 
 _GROUP = 10_000  # records of one commit at most, so that no waiter waits for a whole backlog
 
-_log = logging.getLogger(__name__)
-
 
 class Writer:
-    """The only writer of `file`; any thread and any event loop may add to it.
+    """The only writer of an SQLite file, or one of those of a PostgreSQL database; any thread and event loop may add.
 
-    `prepare` gets the connection once, on the writer's thread, before anything else (schema, migrations). Records are
-    committed in groups: whoever comes while a group is gathered (`gather_s` seconds, none for somebody who comes
-    alone) or written shares its commit. durability "power": a committed record survives a power loss
-    (synchronous=FULL); "kill": it survives the death of the process, a power loss may take the last moments, never
-    the file's integrity.
+    Records are committed in groups: whoever comes while a group is gathered (`gather_s` seconds, none for somebody who
+    comes alone) or written shares its commit. Durability "power": a committed record survives a power loss; "kill": it
+    survives the death of the process, a power loss may take the last moments, never the file's integrity.
 
-    A record of its own fault (a constraint, a value SQLite cannot hold) fails alone. When the file fails (full disk,
-    damage, no permission) its group is rolled back, and everybody in it and after it gets that StoreError.
-    The file is 0600 and a folder made for it 0700. The thread starts with the first record. A writer that is dropped
-    without `close` commits what was added when it is collected, but does not keep a process from ending.
+    A record of its own fault (a constraint, a value the database cannot hold) fails alone. When the database fails
+    (full disk, damage, no permission, no connection) its group is rolled back, and everybody in it and after it gets
+    that StoreError; of a database that may come back, those that come later try again. A file is 0600 and a folder made
+    for it 0700. The thread starts with the first record. A writer that is dropped without `close` commits what was
+    added when it is collected, but does not keep a process from ending.
     """
 
-    def __init__(
-        self,
-        file: Path,
-        *,
-        prepare: Callable[[sqlite3.Connection], None],
-        durability: Durability = "power",
-        gather_s: float = 0.005,
-    ) -> None:
-        self.file = file
-        self._side = _WriterThread(file, prepare, durability, gather_s)
+    def __init__(self, medium: Medium, *, gather_s: float = 0.005) -> None:
+        self.medium = medium
+        self._side = _WriterThread(medium, gather_s)
         weakref.finalize(self, self._side.stop).atexit = False
 
     def add(self, sql: str, parameters: tuple[object, ...], done: Done | None = None) -> None:
@@ -63,7 +51,7 @@ class Writer:
     async def added(self, sql: str, parameters: tuple[object, ...]) -> None:
         """Add one record and wait until it is durable. A cancelled waiter does not undo its record.
 
-        Raises StoreError when the file cannot be written, sqlite3.Error or ValueError when this record cannot.
+        Raises StoreError when the database cannot be written, sqlite3.Error or ValueError when this record cannot.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._side.put(Record(sql, parameters, future))
@@ -77,10 +65,11 @@ class Writer:
         if error is not None:
             raise error
 
-    async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def do(self, work: Callable[[Connection], T]) -> T:
         """The result of `work`, run on the writer's thread in its own transaction, after all that was added before.
 
-        What it raises undoes its transaction and is raised here; a cancelled waiter does not stop it.
+        No other process writes meanwhile. What it raises undoes its transaction and is raised here; a cancelled waiter
+        does not stop it. It may be called again, where a connection was lost.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._side.put(Work(work, future))
@@ -92,19 +81,15 @@ class Writer:
         return self._side.backlog
 
     def close(self) -> None:
-        """Commit what is queued, fold the WAL into the file and close it; waits for that. Later records are refused."""
+        """Commit what is queued and let go of the database; waits for that. Later records are refused."""
         self._side.close()
 
 
 class _WriterThread:
     """The writer's state that its thread may hold: not the Writer, so that a dropped one can be collected."""
 
-    def __init__(
-        self, file: Path, prepare: Callable[[sqlite3.Connection], None], durability: Durability, gather_s: float
-    ) -> None:
-        self._file = file
-        self._prepare = prepare
-        self._durability: Durability = durability
+    def __init__(self, medium: Medium, gather_s: float) -> None:
+        self._medium = medium
         self._gather_s = gather_s
         self._queue: deque[Record | Work | Stop] = deque()
         self._in_hand = 0  # counted before they leave the queue: a backlog is never too small
@@ -113,7 +98,7 @@ class _WriterThread:
         self._wake_up: SimpleQueue[None] = SimpleQueue()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
         self._failure: StoreError | None = None
         self._ended = False
 
@@ -147,23 +132,20 @@ class _WriterThread:
         with self._starting:
             if self._thread is None and not self._ended:
                 # A daemon: a process that forgot its writer ends all the same.
-                thread = threading.Thread(target=self._run, name=f"plait-writer {self._file.name}", daemon=True)
+                thread = threading.Thread(target=self._run, name=f"plait-writer {self._medium.name}", daemon=True)
                 self._thread = thread
                 thread.start()
 
     def _run(self) -> None:
         try:
-            self._connection = open_to_write(self._file, self._durability)
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._prepare(self._connection)
-            self._connection.execute("COMMIT")
+            self._connection = self._medium.open_to_write()
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
             self._fail(error)
         try:
             while self._turn():
                 pass
         finally:
-            self._close_file()
+            self._close()
             self._ended = True
             self._refuse_rest()
 
@@ -175,6 +157,8 @@ class _WriterThread:
             # Whoever woke us took it back, maybe for a record that was written before.
             self._sleeping = True
         self._sleeping = False
+        if self._medium.comes_back and self._connection is not None:
+            self._failure = None
         # One who always comes alone gains nothing by waiting for company.
         gathers = self._gather_s > 0 and (self._company or len(self._queue) > 1)
         if gathers and len(self._queue) < _GROUP and self._failure is None:
@@ -202,33 +186,33 @@ class _WriterThread:
             return
         if self._failure is None and connection is not None:
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                for sql, same in itertools.groupby(records, operator.attrgetter("sql")):
-                    connection.executemany(sql, [record.parameters for record in same])
-                connection.execute("COMMIT")
+                self._medium.transact(connection, lambda known: _insert(known, records), alone=False)
             except Exception as error:  # noqa: BLE001 - whoever waits gets it
-                if blames_one(error) and self._roll_back():
-                    self._write_singly(records)
+                if self._medium.blames_one(error):
+                    self._write_singly(connection, records)
                     return
                 self._fail(error)
         self._answer(records, self._failure)
 
-    def _write_singly(self, records: Sequence[Record]) -> None:
-        assert self._connection is not None
+    def _write_singly(self, connection: Connection, records: Sequence[Record]) -> None:
         written: list[Record] = []
         refused: list[tuple[Record, BaseException]] = []
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
+
+        def write(known: Connection) -> None:
+            written.clear()
+            refused.clear()
             for record in records:
                 try:
-                    self._connection.execute(record.sql, record.parameters)
+                    self._medium.attempt(known, record.sql, record.parameters)
                 except Exception as error:
-                    if not blames_one(error):
+                    if not self._medium.blames_one(error):
                         raise
                     refused.append((record, error))
                 else:
                     written.append(record)
-            self._connection.execute("COMMIT")
+
+        try:
+            self._medium.transact(connection, write, alone=False)
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
             self._fail(error)
             self._answer(records, self._failure)
@@ -244,38 +228,22 @@ class _WriterThread:
     def _work(self, work: Work) -> None:
         try:
             if self._failure is not None or self._connection is None:
-                raise self._failure or closed_error(self._file)
-            work.run(self._connection)
+                raise self._failure or self._medium.closed_error()
+            work.succeed(self._medium.transact(self._connection, work.run, alone=True))
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
-            if self._failure is None and not (self._roll_back() and blames_one(error)):
+            if self._failure is None and not self._medium.blames_one(error):
                 self._fail(error)
             work.fail(self._failure or error)
 
-    def _roll_back(self) -> bool:
-        try:
-            if self._connection is not None and self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            return False
-        return True
-
     def _fail(self, error: Exception) -> None:
-        self._roll_back()
-        self._failure = explained(self._file, error)
+        self._failure = self._medium.explained(error)
 
-    def _close_file(self) -> None:
-        if self._connection is None:
-            return
-        try:
-            if self._failure is None:
-                self._connection.execute("PRAGMA busy_timeout=0")
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._connection.close()
-        except sqlite3.Error as error:
-            _log.debug("closing %s: %s", self._file, error)  # its WAL holds everything that was acknowledged
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._medium.close(self._connection, whole=self._failure is None)
 
     def _refuse_rest(self) -> None:
-        error = self._failure or closed_error(self._file)
+        error = self._failure or self._medium.closed_error()
         while True:
             try:
                 item = self._queue.popleft()
@@ -285,3 +253,8 @@ class _WriterThread:
                 tell([item], error)
             elif isinstance(item, Work):
                 item.fail(error)
+
+
+def _insert(connection: Connection, records: Sequence[Record]) -> None:
+    for sql, same in itertools.groupby(records, operator.attrgetter("sql")):
+        connection.executemany(sql, [record.parameters for record in same])

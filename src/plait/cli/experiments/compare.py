@@ -14,6 +14,7 @@ from plait.errors import InputError
 from plait.experiments.comparisons import compare
 from plait.experiments.readings import find_experiment, read_experiment
 from plait.json_values import dumps
+from plait.store.places import shelf_of
 
 __all__ = ["Options", "show_comparison"]
 
@@ -41,7 +42,7 @@ def show_comparison(options: Options) -> int:
         raise InputError(f"--examples: expected 0 or more, found {options.examples}")
     target = check_html(options.html, force=options.force)
     _, settings = open_app(None)
-    batches = [find_experiment(settings.home, name) for name in (options.before, options.after)]
+    batches = [find_experiment(shelf_of(settings), name) for name in (options.before, options.after)]
     before, after = map(read_experiment, batches)
     found = compare(before, after, intersect=options.intersect)
     if options.as_json:

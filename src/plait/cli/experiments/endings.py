@@ -24,6 +24,8 @@ from plait.experiments.readings import find_experiment, notes_of, read_experimen
 from plait.experiments.records import Experiment
 from plait.experiments.thresholds import ThresholdCheck, check_thresholds
 from plait.json_values import dumps
+from plait.settings import Settings
+from plait.store.places import shelf_of
 
 ENDING = "ending"
 """The key under which a batch keeps its Wishes."""
@@ -53,7 +55,7 @@ class Ending:
 
     async def conclude(self, batch: Batch, code: int) -> int:
         """Tell what came out; returns the exit code. A Sitting's `conclude`."""
-        experiment = await conclude(batch.folder, self.summary_evaluators, app=self.app, settings=batch.settings)
+        experiment = await conclude(batch.place, self.summary_evaluators, app=self.app, settings=batch.settings)
         code = await asyncio.to_thread(self._tell, experiment, code)
         if not self.wishes.langsmith:
             return code
@@ -98,7 +100,7 @@ class Ending:
         return exits.FAILED if wrong else 0
 
 
-def of_stored(meta: Mapping[str, object], home: Path, out: TextIO) -> Ending:
+def of_stored(meta: Mapping[str, object], settings: Settings, out: TextIO) -> Ending:
     """How an experiment that is gone on with is told: as it was begun. Raises as `read_held`. Blocks: files."""
     app, stored = meta.get("app"), meta.get(ENDING)
     wishes = Wishes(**stored) if isinstance(stored, dict) else Wishes()
@@ -107,12 +109,12 @@ def of_stored(meta: Mapping[str, object], home: Path, out: TextIO) -> Ending:
         out=out,
         wishes=wishes,
         summary_evaluators=notes_of(meta).get("summary_evaluators") or (),
-        baseline=None if wishes.baseline is None else read_held(wishes.baseline, home),
+        baseline=None if wishes.baseline is None else read_held(wishes.baseline, settings),
     )
 
 
-def read_held(baseline: str, home: Path) -> Experiment:
+def read_held(baseline: str, settings: Settings) -> Experiment:
     """What an experiment is held against. Raises InputError and BatchNotFound. Blocks: files."""
     if baseline.endswith(".json"):
         return read_baseline(Path(baseline))
-    return read_experiment(find_experiment(home, baseline))
+    return read_experiment(find_experiment(shelf_of(settings), baseline))

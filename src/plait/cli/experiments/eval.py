@@ -29,6 +29,7 @@ from plait.experiments.statistics.effects import UNKNOWN_DEVIATION, detectable_d
 from plait.experiments.thresholds import parse_thresholds
 from plait.process import own_process, run_loop
 from plait.settings import Settings
+from plait.store.places import shelf_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +90,7 @@ def evaluate(options: Options) -> int:
         out=sys.stdout,
         wishes=wishes,
         summary_evaluators=definition.summary_evaluators,
-        baseline=None if wishes.baseline is None else read_held(wishes.baseline, settings.home),
+        baseline=None if wishes.baseline is None else read_held(wishes.baseline, settings),
     )
     # What nodes and evaluators print must not mix with results.
     with contextlib.redirect_stdout(sys.stderr):
@@ -144,7 +145,7 @@ def _baseline(app: App, definition: Definition, settings: Settings, options: Opt
         return None if options.update_baseline or partial or not file.is_file() else str(file)
     if named.endswith(".json"):
         return str(Path(named).absolute())
-    found = find_experiment(settings.home, named)
+    found = find_experiment(shelf_of(settings), named)
     if found.status != "finished":
         raise InputError(f"--baseline: expected a finished experiment, found {named}, which is {found.status}")
     return found.id

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from plait.cli.options import KEEPS, OUTPUT, ROWS, App, Context, Json, Limits, Model, PauseFlags, option, switch
+from plait.cli.options import KEEPS, OUTPUT, ROWS, App, Context, Json, KeptIn, Limits, Model, PauseFlags, option, switch
 
 Work = Callable[[], int]
 _AGAINST = "Against another"
@@ -52,6 +52,7 @@ def evaluate(
     directory: App = None,
     as_json: Json = False,
     quiet: Annotated[bool, switch("--quiet", "Say nothing on stderr but what went wrong.", OUTPUT)] = False,
+    store: KeptIn = None,
 ) -> Work:
     """Run an experiment: a workflow over a dataset, scored, as a batch that survives whatever interrupts it.
 

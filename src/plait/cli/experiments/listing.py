@@ -27,8 +27,7 @@ from plait.experiments.records import ExampleRun, Experiment, Score
 from plait.flow.usage import Tokens
 from plait.json_values import dumps
 from plait.prices import Prices
-from plait.store.folders import BatchInfo
-from plait.store.readers import BatchReader
+from plait.store.places import BatchInfo, shelf_of
 
 __all__ = ["show_experiments"]
 
@@ -60,7 +59,7 @@ class _Entry:
 def show_experiments(*, as_json: bool) -> int:
     """Print the experiments; returns the exit code. Raises SettingsError for prices that cannot be read."""
     _, settings = open_app(None)
-    entries = _entries(list_experiments(settings.home), prices_of(settings))
+    entries = _entries(list_experiments(shelf_of(settings)), prices_of(settings))
     if as_json:
         sys.stdout.write(f"{dumps([_as_json(entry) for entry in entries], indent=2)}\n")
     elif entries:
@@ -94,7 +93,7 @@ def _means(batch: BatchInfo) -> list[_Mean] | None:
     """Of the scores that are no categories. Only they are read of the runs: a trace takes longer than the rest."""
     runs = []
     try:
-        with BatchReader(batch.folder) as reader:
+        with batch.place.read() as reader:
             for position, *_, evaluation in reader.columns(statuses=("success",)):
                 runs.append(_run(cast("int", position), evaluation))
     except (StoreError, FileNotFoundError):
@@ -104,7 +103,7 @@ def _means(batch: BatchInfo) -> list[_Mean] | None:
         name=batch.name or batch.id,
         definition="",
         workflow=batch.workflow,
-        folder=batch.folder,
+        place=str(batch.place),
         status=batch.status,
         created_at=batch.created_at,
         runs=tuple(runs),
@@ -211,5 +210,5 @@ def _as_json(entry: _Entry) -> dict[str, object]:
         "scores": None if entry.means is None else {each.key: each.mean for each in entry.means},
         "cost_usd": entry.cost_usd,
         "created_at": batch.created_at,
-        "folder": str(batch.folder),
+        "folder": str(batch.place),
     }

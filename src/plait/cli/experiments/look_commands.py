@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plait.cli.options import Json
+from plait.cli.options import Json, KeptIn
 
 Work = Callable[[], int]
 Force = Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")]
@@ -33,6 +33,7 @@ def compare(
     ),
     force: Force = False,
     as_json: Json = False,
+    store: KeptIn = None,
 ) -> Work:
     """Say whether one experiment is better than another, by how much, which examples flipped, what it cost.
 
@@ -54,7 +55,10 @@ def compare(
     return partial(implementation.show_comparison, options)
 
 
-def experiments(as_json: Json = False) -> Work:
+def experiments(
+    as_json: Json = False,
+    store: KeptIn = None,
+) -> Work:
     """List the experiments, newest first: what they ran, how far they are, their scores, what they cost."""
     from plait.cli.experiments.listing import show_experiments
 
@@ -79,6 +83,7 @@ def report(
     ] = False,
     force: Force = False,
     as_json: Json = False,
+    store: KeptIn = None,
 ) -> Work:
     """Show an experiment: scores, thresholds, costs, errors, nodes; on the terminal or as an HTML file.
 

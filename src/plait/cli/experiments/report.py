@@ -26,6 +26,7 @@ from plait.json_values import dumps
 from plait.process import run_loop
 from plait.reports import ReportInput, write_report
 from plait.settings import Settings
+from plait.store.places import Shelf, shelf_of
 
 __all__ = ["Options", "Shown", "check_html", "show_report", "write_html"]
 
@@ -80,7 +81,7 @@ def show_report(options: Options) -> int:
     """
     target = check_html(options.html, force=options.force)
     _, settings = open_app(None)
-    batch = find_experiment(settings.home, options.name)
+    batch = find_experiment(shelf_of(settings), options.name)
     experiment = read_experiment(batch)
     if options.langsmith:
         from plait.cli.experiments.sending import check_key, send  # langsmith
@@ -88,7 +89,7 @@ def show_report(options: Options) -> int:
         check_key(settings)
         run_loop(send(experiment, settings))
         return 0
-    before, comparison = _compared(experiment, options, settings.home)
+    before, comparison = _compared(experiment, options, shelf_of(settings))
     shown = Shown.of(experiment, comparison=comparison, before=before)
     if options.as_json:
         told = experiment_json(experiment, shown.metrics, shown.totals, shown.checks, comparison)
@@ -105,13 +106,13 @@ def show_report(options: Options) -> int:
 
 
 def _compared(
-    experiment: Experiment, options: Options, home: Path
+    experiment: Experiment, options: Options, shelf: Shelf
 ) -> tuple[Experiment, Comparison] | tuple[None, None]:
     """The other experiment, where there is one that it can be compared with; on stderr which, or why not."""
     if options.against == _NONE or (options.against is None and experiment.reused is None):
         return None, None
     if options.against is not None:
-        other = read_experiment(find_experiment(home, options.against))
+        other = read_experiment(find_experiment(shelf, options.against))
         try:
             return other, compare(other, experiment)
         except InputError as error:
@@ -119,7 +120,7 @@ def _compared(
             raise InputError(f"{error}: {ways}" if "--intersect" in str(error) else str(error)) from error
     assert experiment.reused is not None
     try:
-        other = read_experiment(find_experiment(home, experiment.reused))
+        other = read_experiment(find_experiment(shelf, experiment.reused))
         comparison = compare(other, experiment)
     except (BatchNotFound, InputError) as error:
         _say(f"not compared with {experiment.reused}, whose answers it reused: {error}")

@@ -94,7 +94,7 @@ def experiment_json(
         "node": experiment.node,
         "status": experiment.status,
         "created_at": experiment.created_at,
-        "folder": str(experiment.folder),
+        "folder": experiment.place,
         "examples": _examples(experiment),
         "repetitions": experiment.repetitions,
         "reused": experiment.reused,
@@ -163,7 +163,7 @@ def _facts(experiment: Experiment) -> Facts:
         "mixed": "gone on with after its code or evaluators had changed: scores of both" if experiment.mixed else "",
         "versions": ", ".join(f"{name} {version}" for name, version in origin.versions.items()),
         "begun": f"{begun}, {age(experiment.created_at)}, ran for {figures.seconds(experiment.duration_s)}",
-        "kept": str(experiment.folder),
+        "kept": experiment.place,
     }
     return Facts(told)
 

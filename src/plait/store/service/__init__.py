@@ -7,7 +7,7 @@ from plait.store.service.assistants import AssistantQuery
 from plait.store.service.crons import CronQuery
 from plait.store.service.keys import KeyUsage
 from plait.store.service.runs import Admission, RunOutcome
-from plait.store.service.stores import ServiceStore
+from plait.store.service.stores import ServiceStore, prepare_answers
 from plait.store.service.threads import ThreadOutcome, ThreadQuery
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "ServiceStore",
     "ThreadOutcome",
     "ThreadQuery",
+    "prepare_answers",
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from plait.store.connections import Connection
 from plait.store.service.conditions import Condition, contains, equal, every, holds, page, visible
 from plait.store.service.databases import Database
 from plait.store.service.faults import AlreadyExists
@@ -51,7 +51,7 @@ class Assistants:
         """
         seen_by = access or Access(record.owner)
 
-        def work(connection: sqlite3.Connection) -> AssistantRecord:
+        def work(connection: Connection) -> AssistantRecord:
             if ASSISTANTS.one(connection, _named(record.assistant_id)) is None:
                 ASSISTANTS.add(connection, record)
                 VERSIONS.add(connection, record)
@@ -102,7 +102,7 @@ class Assistants:
         if unknown := changes.keys() - _CHANGEABLE:
             raise ValueError(f"an assistant's {', '.join(sorted(unknown))} cannot be changed")
 
-        def work(connection: sqlite3.Connection) -> AssistantRecord | None:
+        def work(connection: Connection) -> AssistantRecord | None:
             found = ASSISTANTS.one(connection, every(_named(assistant_id), visible(access, "assistants")))
             if found is None:
                 return None
@@ -132,7 +132,7 @@ class Assistants:
         where = every(equal("assistant_id", assistant_id), holds("assistant_versions.metadata", metadata))
         limits = page(limit, offset)
 
-        def work(connection: sqlite3.Connection) -> list[AssistantRecord] | None:
+        def work(connection: Connection) -> list[AssistantRecord] | None:
             if not ASSISTANTS.count(connection, seen):
                 return None
             return VERSIONS.all(connection, where, "version DESC", limits)
@@ -142,7 +142,7 @@ class Assistants:
     async def set_latest(self, assistant_id: str, version: int, access: Access = EVERYTHING) -> AssistantRecord | None:
         """The assistant after one of its versions was made the current one; None without such a version."""
 
-        def work(connection: sqlite3.Connection) -> AssistantRecord | None:
+        def work(connection: Connection) -> AssistantRecord | None:
             found = ASSISTANTS.one(connection, every(_named(assistant_id), visible(access, "assistants")))
             numbered = every(equal("assistant_id", assistant_id), Condition("version = ?", page(version, 0)[:1]))
             chosen = VERSIONS.one(connection, numbered)
@@ -157,7 +157,7 @@ class Assistants:
     async def delete(self, assistant_id: str, access: Access = EVERYTHING) -> bool:
         """Remove it with its versions and crons; False where there is none."""
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             if not ASSISTANTS.count(connection, every(_named(assistant_id), visible(access, "assistants"))):
                 return False
             _remove(connection, assistant_id)
@@ -173,7 +173,7 @@ class Assistants:
         """
         graphs = {record.graph_id for record in records}
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: Connection) -> None:
             own = every(equal("owner", SYSTEM), holds("assistants.metadata", {"created_by": "system"}))
             for found in ASSISTANTS.all(connection, own, "assistant_id"):
                 if found.graph_id not in graphs:
@@ -199,6 +199,6 @@ def _found(access: Access, query: AssistantQuery) -> Condition:
     return every(_seen(access), equal("graph_id", query.graph_id), named, holds("assistants.metadata", query.metadata))
 
 
-def _remove(connection: sqlite3.Connection, assistant_id: str) -> None:
+def _remove(connection: Connection, assistant_id: str) -> None:
     for table in ("assistants", "assistant_versions", "crons"):
         connection.execute(f"DELETE FROM {table} WHERE assistant_id = ?", (assistant_id,))  # noqa: S608

@@ -1,8 +1,9 @@
 """What a query lets through, as SQL: owners, metadata filters, and JSON that holds other JSON.
 
 Keys and values are always bound parameters. Keys are compared by json_each rather than put into JSON paths, which
-cannot name every key. A JSON value holds another as PostgreSQL's `@>` has it: equal scalars, objects with at least
-the wanted keys, lists with at least the wanted elements.
+cannot name every key; in PostgreSQL a function of ours does the same (store.postgres.functions). A JSON value holds
+another as PostgreSQL's `@>` has it: equal scalars, objects with at least the wanted keys, lists with at least the
+wanted elements.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Condition(NamedTuple):
     parameters: tuple[object, ...] = ()
 
 
-ALWAYS = Condition("1")
-_NEVER = Condition("0")
+ALWAYS = Condition("1 = 1")
+_NEVER = Condition("1 = 0")
 
 
 def every(*conditions: Condition) -> Condition:
@@ -47,23 +48,23 @@ def equal(column: str, value: object) -> Condition:
     """The column has this value; None asks for nothing."""
     if value is None:
         return ALWAYS
-    return _NEVER if isinstance(value, str) and not _encodable(value) else Condition(f"{column} = ?", (value,))
+    return _NEVER if isinstance(value, str) and not _bindable(value) else Condition(f"{column} = ?", (value,))
 
 
 def contains(column: str, text: str | None) -> Condition:
     """The column has this text in it, in upper or lower case; None asks for nothing."""
     if text is None:
         return ALWAYS
-    return Condition(f"instr(lower({column}), lower(?)) > 0", (text,)) if _encodable(text) else _NEVER
+    return Condition(f"instr(lower({column}), lower(?)) > 0", (text,)) if _bindable(text) else _NEVER
 
 
 def listed(column: str, values: str | None) -> Condition:
     """The column's text is in this JSON list; None asks for nothing."""
-    return ALWAYS if values is None else Condition(f"{column} IN (SELECT value FROM json_each(?))", (values,))  # noqa: S608
+    return ALWAYS if values is None else Condition(f"{column} IN (SELECT value FROM json_each(?) AS listed)", (values,))  # noqa: S608
 
 
 def page(limit: int, offset: int) -> tuple[int, int]:
-    """Both as SQLite can bind them."""
+    """Both as the database can bind them."""
     return min(max(limit, 0), _LARGEST), min(max(offset, 0), _LARGEST)
 
 
@@ -140,7 +141,8 @@ def _matches(alias: str, value: object, depth: int, budget: Iterator[int]) -> Co
     if isinstance(value, int | float):
         # What is stored of larger numbers is a float, too.
         number = value if isinstance(value, float) or -_LARGEST <= value <= _LARGEST else _as_float(value)
-        return Condition(f"{alias}.type IN ('integer', 'real') AND {alias}.atom = ?", (number,))
+        bound = "/*pg plait_number(*/?/*pg )*/" if isinstance(number, float) else "?"
+        return Condition(f"{alias}.type IN ('integer', 'real') AND {alias}.atom/*pg _number*/ = {bound}", (number,))
     if isinstance(value, str):
         return Condition(f"{alias}.type = 'text' AND {alias}.atom = ?", (value,)) if _bindable(value) else _NEVER
     if isinstance(value, dict):
@@ -168,12 +170,9 @@ def _as_float(value: int) -> float:
 
 
 def _bindable(text: str) -> bool:
-    """False for what json_each never gives back."""
-    return "\0" not in text and _encodable(text)
-
-
-def _encodable(text: str) -> bool:
-    """False for half a surrogate pair, which no text of SQLite holds."""
+    """False for what json_each never gives back, or no text of the database holds; U+FFFE stands for that there."""
+    if "\0" in text or "\ufffe" in text:
+        return False
     try:
         text.encode()
     except UnicodeEncodeError:

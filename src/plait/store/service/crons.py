@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from plait.store.connections import Connection
 from plait.store.service.conditions import Condition, equal, every, holds, page, visible
 from plait.store.service.databases import Database
 from plait.store.service.faults import AlreadyExists
@@ -40,7 +40,7 @@ class Crons:
     async def create(self, record: CronRecord) -> CronRecord:
         """Keep a new cron; AlreadyExists when its id is taken."""
 
-        def work(connection: sqlite3.Connection) -> CronRecord:
+        def work(connection: Connection) -> CronRecord:
             if CRONS.count(connection, _named(record.cron_id)):
                 raise AlreadyExists(f"there is a cron {record.cron_id} already")
             CRONS.add(connection, record)
@@ -65,8 +65,8 @@ class Crons:
     ) -> list[CronRecord]:
         """A page of the crons; FilterRefused for metadata of too many conditions."""
         where = _found(access, query)
-        direction = "ASC" if sort_order == "asc" else "DESC"
-        order = f"{_ORDERS[_ORDERS.index(sort_by)]} {direction}, cron_id {direction}"
+        direction, nulls = ("ASC", "FIRST") if sort_order == "asc" else ("DESC", "LAST")
+        order = f"{_ORDERS[_ORDERS.index(sort_by)]} {direction} NULLS {nulls}, cron_id {direction}"
         limits = page(limit, offset)
         return await self._database.read(lambda connection: CRONS.all(connection, where, order, limits))
 
@@ -85,7 +85,7 @@ class Crons:
         if unknown := changes.keys() - known:
             raise ValueError(f"a cron's {', '.join(sorted(unknown))} cannot be changed")
 
-        def work(connection: sqlite3.Connection) -> CronRecord | None:
+        def work(connection: Connection) -> CronRecord | None:
             found = CRONS.one(connection, every(_named(cron_id), visible(access, "crons")))
             if found is None:
                 return None
@@ -110,7 +110,7 @@ class Crons:
         """
         where = Condition(_DUE.sql, (now,))
 
-        def work(connection: sqlite3.Connection) -> list[CronRecord]:
+        def work(connection: Connection) -> list[CronRecord]:
             found = CRONS.all(connection, where, "crons.next_run_at, crons.cron_id")
             for cron in found:
                 following_at = following(cron)

@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections.abc import Sequence
 
+from plait.store.connections import Connection
 from plait.store.service.databases import Database
 from plait.store.service.faults import BadEventId
 from plait.store.service.records import EventRecord
@@ -17,7 +18,7 @@ _INSERT = "INSERT INTO events (run_id, ms, n, event, data) VALUES (?, ?, ?, ?, ?
 # Where the run is somebody else's there is no run_id, which the table refuses.
 _INSERT_OWN = """
 INSERT INTO events (run_id, ms, n, event, data)
-VALUES ((SELECT run_id FROM runs WHERE run_id = ? AND server = ?), ?, ?, ?, ?)
+VALUES ((SELECT run_id FROM runs WHERE run_id = ? AND server = ? /*pg FOR SHARE */), ?, ?, ?, ?)
 """
 _AFTER = """
 SELECT ms, n, event, data FROM events WHERE run_id = ? AND (ms, n) > (?, ?) ORDER BY ms, n LIMIT ?
@@ -78,7 +79,7 @@ class Events:
         """
         ms, n = (-1, -1) if last_id in _BEGINNING else _numbers(str(last_id))
 
-        def work(connection: sqlite3.Connection) -> list[EventRecord]:
+        def work(connection: Connection) -> list[EventRecord]:
             rows = connection.execute(_AFTER, (run_id, ms, n, limit))
             return [EventRecord(run_id, f"{ms}-{n}", event, data) for ms, n, event, data in rows]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from plait.store.connections import Connection
 from plait.store.service.conditions import equal
 from plait.store.service.databases import Database
 from plait.store.service.faults import AlreadyExists
@@ -44,7 +44,7 @@ class Keys:
         """Keep a new key; AlreadyExists when there is one of its id or digest."""
         taken = (record.key_id, record.digest)
 
-        def work(connection: sqlite3.Connection) -> KeyRecord:
+        def work(connection: Connection) -> KeyRecord:
             if connection.execute(_TAKEN, taken).fetchone():
                 raise AlreadyExists(f"there is an API key {record.key_id} already")
             KEYS.add(connection, record)

@@ -1,19 +1,18 @@
-"""Read one SQLite file from an event loop: a few threads, each with a read-only connection of its own."""
+"""Read a database from an event loop: a few threads, each with a connection of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import threading
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
 from plait.errors import StoreError
-from plait.store.files import blames_one, explained, open_to_read
+from plait.store.connections import Connection
+from plait.store.media import Medium
 
 __all__ = ["Readers"]
 
@@ -21,26 +20,26 @@ T = TypeVar("T")
 
 
 class Readers:
-    """Threads that read `file`, begun with the first read; the file must exist by then.
+    """Threads that read, begun with the first read; a file must exist by then.
 
     A read sees all that was committed before it was asked for, by whomever.
     """
 
-    def __init__(self, file: Path, *, threads: int = 2) -> None:
-        self._file = file
+    def __init__(self, medium: Medium, *, threads: int = 2) -> None:
+        self._medium = medium
         self._count = threads
         self._queue: SimpleQueue[_Read | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._ends = weakref.finalize(self, _end, self._queue, threads)
         self._ends.atexit = False
 
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """The result of `work`, run on one of the threads in one read transaction; StoreError when the file fails.
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """The result of `work`, run on one of the threads in one read transaction; StoreError when the database fails.
 
         A cancelled waiter does not stop it.
         """
         if not self._ends.alive:
-            raise StoreError(f"cannot read {self._file}: it was closed; open the store again")
+            raise StoreError(f"cannot read {self._medium.name}: it was closed; open the store again")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queue.put(_Read(work, future))
         if not self._threads:
@@ -56,9 +55,9 @@ class Readers:
     def _start(self) -> None:
         # Daemons: a process that forgot to close ends all the same.
         for number in range(self._count):
-            name = f"plait-reader-{number} {self._file.name}"
+            name = f"plait-reader-{number} {self._medium.name}"
             self._threads.append(
-                threading.Thread(target=_serve, args=(self._file, self._queue), name=name, daemon=True)
+                threading.Thread(target=_serve, args=(self._medium, self._queue), name=name, daemon=True)
             )
         for thread in self._threads:
             thread.start()
@@ -67,19 +66,13 @@ class Readers:
 class _Read:
     __slots__ = ("_future", "_work")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], T], future: asyncio.Future[T]) -> None:
-        self._work: Callable[[sqlite3.Connection], object] = work
+    def __init__(self, work: Callable[[Connection], T], future: asyncio.Future[T]) -> None:
+        self._work: Callable[[Connection], object] = work
         self._future: asyncio.Future[object] = future  # type: ignore[assignment]
 
-    def run(self, connection: sqlite3.Connection) -> None:
-        if self._future.cancelled():
-            return
-        connection.execute("BEGIN")
-        try:
-            result = self._work(connection)
-        finally:
-            connection.execute("COMMIT")
-        self._tell(result, None)
+    def run(self, medium: Medium, connection: Connection) -> None:
+        if not self._future.cancelled():
+            self._tell(medium.read(connection, self._work), None)
 
     def fail(self, error: BaseException) -> None:
         self._tell(None, error)
@@ -99,18 +92,18 @@ def _wake(future: asyncio.Future[object], result: object, error: BaseException |
         future.set_exception(error)
 
 
-def _serve(file: Path, queue: SimpleQueue[_Read | None]) -> None:
-    connection: sqlite3.Connection | None = None
+def _serve(medium: Medium, queue: SimpleQueue[_Read | None]) -> None:
+    connection: Connection | None = None
     while (item := queue.get()) is not None:
         try:
             if connection is None:
-                connection = open_to_read(file)
-            item.run(connection)
+                connection = medium.open_to_read()
+            item.run(medium, connection)
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
-            item.fail(error if blames_one(error) else explained(file, error, "read"))
+            item.fail(error if medium.blames_one(error) else medium.explained(error, "read"))
         del item  # not kept alive until the next one comes
     if connection is not None:
-        connection.close()
+        medium.close(connection, whole=False)
 
 
 def _end(queue: SimpleQueue[_Read | None], threads: int) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Generic, TypeVar
 
 import orjson
 
+from plait.store.connections import Connection
 from plait.store.service.conditions import Condition
 from plait.store.service.records import (
     AssistantRecord,
@@ -82,14 +82,14 @@ class Table(Generic[R]):
             found[index] = bool(found[index])
         return self._record(*found)
 
-    def one(self, connection: sqlite3.Connection, where: Condition) -> R | None:
+    def one(self, connection: Connection, where: Condition) -> R | None:
         """The row that the condition lets through."""
         sql = f"SELECT {self.columns} FROM {self.name} WHERE {where.sql}"  # noqa: S608
         row = connection.execute(sql, where.parameters).fetchone()
         return None if row is None else self.decoded(row)
 
     def all(
-        self, connection: sqlite3.Connection, where: Condition, order: str, limits: tuple[int, int] | None = None
+        self, connection: Connection, where: Condition, order: str, limits: tuple[int, int] | None = None
     ) -> list[R]:
         """The rows that the condition lets through, in this order; `limits` are how many, and how many to skip."""
         sql = f"SELECT {self.columns} FROM {self.name} WHERE {where.sql} ORDER BY {order}"  # noqa: S608
@@ -99,16 +99,16 @@ class Table(Generic[R]):
             parameters += limits
         return [self.decoded(row) for row in connection.execute(sql, parameters)]
 
-    def count(self, connection: sqlite3.Connection, where: Condition) -> int:
+    def count(self, connection: Connection, where: Condition) -> int:
         """How many rows the condition lets through."""
         sql = f"SELECT count(*) FROM {self.name} WHERE {where.sql}"  # noqa: S608
         return int(connection.execute(sql, where.parameters).fetchone()[0])
 
-    def add(self, connection: sqlite3.Connection, record: R) -> None:
+    def add(self, connection: Connection, record: R) -> None:
         """A new row."""
         connection.execute(self.insert, self.encoded(record))
 
-    def put(self, connection: sqlite3.Connection, record: R) -> None:
+    def put(self, connection: Connection, record: R) -> None:
         """The row of the record's id becomes this one."""
         row = self.encoded(record)
         connection.execute(self._update, (*row, row[0]))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from plait.store.service.adoptions import Adopted, adopt
+from plait.store.connections import Connection
+from plait.store.service.adoptions import Adopted, adopt, take
 from plait.store.service.conditions import ALWAYS, Condition, equal, every, listed, owned, page, passes, visible
 from plait.store.service.databases import Database
 from plait.store.service.faults import AlreadyExists, ThreadBusy, ThreadNotFound
@@ -104,7 +105,7 @@ class Runs:
         running, AlreadyExists for the id of another run.
         """
 
-        def work(connection: sqlite3.Connection) -> Admission:
+        def work(connection: Connection) -> Admission:
             made = _enter(connection, run, access, thread, metadata or {}, config)
             mine = every(equal("runs.thread_id", run.thread_id), _OPEN)
             inflight = [] if made else RUNS.all(connection, mine, _ORDER)
@@ -125,7 +126,7 @@ class Runs:
         queue of another server. A caller that is cancelled meanwhile may have begun it.
         """
 
-        def work(connection: sqlite3.Connection) -> Claim:
+        def work(connection: Connection) -> Claim:
             if connection.execute(_CLAIM, (self._database.clock(), run_id, server)).rowcount:
                 return "claimed"
             waiting = every(equal("run_id", run_id), equal("server", server), equal("status", "pending"))
@@ -148,7 +149,7 @@ class Runs:
         """
         ended = (dumped(outcome.error), dumped(outcome.usage), dumped(outcome.timings))
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             now = self._database.clock()
             rows = connection.execute(_FINISH, (outcome.status, *ended, now, run_id, server)).fetchall()
             for (thread_id,) in rows:
@@ -193,7 +194,7 @@ class Runs:
     async def delete(self, run_id: str, access: Access = EVERYTHING) -> bool:
         """Remove a run with its events; its thread is no longer busy with it. False where there is none."""
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             found = RUNS.one(connection, every(equal("runs.run_id", run_id), _seen(access)))
             if found is None:
                 return False
@@ -221,7 +222,7 @@ class Runs:
         where = every(named, equal("runs.thread_id", thread_id), _OPEN, _seen(access))
         sql = "UPDATE runs SET cancel = ? WHERE run_id = ?"
 
-        def work(connection: sqlite3.Connection) -> Sequence[RunRecord]:
+        def work(connection: Connection) -> Sequence[RunRecord]:
             found = RUNS.all(connection, where, _ORDER)
             connection.executemany(sql, [(action, run.run_id) for run in found])
             return [replace(run, cancel=action) for run in found]
@@ -250,17 +251,35 @@ class Runs:
         one that is gone is removed.
         """
 
-        def work(connection: sqlite3.Connection) -> Adopted:
-            now = self._database.clock()
-            if silent_s is not None and not remove_gone(connection, dead, now - silent_s):
+        def work(connection: Connection) -> Adopted:
+            now = self._database.now(connection)
+            if silent_s is not None and not remove_gone(connection, dead, now - silent_s, self._database.lives):
                 return Adopted([], [])
             return adopt(connection, dead, server, max_attempts, now)
 
         return await self._database.write(work)
 
+    async def take(self, server: str, *, most: int, waited_s: float) -> Sequence[RunRecord]:
+        """Move runs that could have begun for so long at other servers, and did not, into the queue of this one.
+
+        At most so many, in the order in which they are due, those that somebody waits for first; one transaction.
+        Those marked STAYS are left, and those of an API key that has as many running as it may.
+        """
+
+        def work(connection: Connection) -> Sequence[RunRecord]:
+            return take(connection, server, most, waited_s, self._database.now(connection))
+
+        return await self._database.write(work)
+
+    async def servers_of(self, run_ids: Sequence[str]) -> dict[str, str]:
+        """In whose queue the runs are, or who runs them; those that are gone are left out."""
+        where = listed("run_id", dumped(list(run_ids)))
+        sql = f"SELECT run_id, server FROM runs WHERE {where.sql}"  # noqa: S608
+        return await self._database.read(lambda connection: dict(connection.execute(sql, where.parameters).fetchall()))
+
 
 def _enter(
-    connection: sqlite3.Connection,
+    connection: Connection,
     run: RunRecord,
     access: Access,
     thread: ThreadRecord | None,

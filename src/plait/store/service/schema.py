@@ -1,11 +1,11 @@
-"""The tables of the service's file, and the steps that bring an older file up to date."""
+"""The tables of the service, and the steps that bring older ones up to date."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from plait.errors import StoreError
+from plait.store.connections import Connection, migrate
 
 __all__ = ["VERSION", "prepare_service"]
 
@@ -65,24 +65,27 @@ CREATE TABLE servers (server TEXT PRIMARY KEY, seen REAL NOT NULL)
 """
 
 
-def _first(connection: sqlite3.Connection) -> None:
+def _first(connection: Connection) -> None:
     for statement in _TABLES.split(";"):
         connection.execute(statement)
+    if not isinstance(connection, sqlite3.Connection):
+        from plait.store.postgres.functions import define  # noqa: PLC0415 - an extra
+
+        define(connection)
 
 
-# Step n brings a file from version n to n + 1.
-_STEPS: Sequence[Callable[[sqlite3.Connection], None]] = (_first,)
+def _versioned(connection: Connection) -> None:
+    connection.execute("ALTER TABLE servers ADD COLUMN version TEXT NOT NULL DEFAULT ''")
+
+
+# Step n brings the tables from version n to n + 1.
+_STEPS: Sequence[Callable[[Connection], None]] = (_first, _versioned)
 VERSION = len(_STEPS)
 
 
-def prepare_service(connection: sqlite3.Connection) -> None:
-    """Bring a service's file to this version; StoreError when it is of a newer one."""
-    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if not 0 <= found <= VERSION:
-        file = connection.execute("PRAGMA database_list").fetchone()[2]
-        raise StoreError(
-            f"{file} is of service version {found}, this plait knows up to {VERSION}: install a newer plait"
-        )
-    for version, step in enumerate(_STEPS[found:], start=found + 1):
-        step(connection)
-        connection.execute(f"PRAGMA user_version={version}")
+def prepare_service(connection: Connection) -> None:
+    """Bring a service's tables to this version; StoreError when they are of a newer one."""
+    place = "the PostgreSQL store"
+    if isinstance(connection, sqlite3.Connection):
+        place = str(connection.execute("PRAGMA database_list").fetchone()[2])
+    migrate(connection, "service", _STEPS, place=place)

@@ -1,48 +1,62 @@
-"""The servers that share the service's store, and which of them are gone."""
+"""The servers that share the service's store: which of them live, and of which plait they are."""
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
 
-from plait.store.service.databases import Database
+from plait.errors import StoreError
+from plait.store.connections import Connection
+from plait.store.service.databases import Database, SharedClock
 
-__all__ = ["Servers", "remove_gone"]
+__all__ = ["GONE_S", "Lives", "Servers", "check_versions", "remove_gone"]
 
-_BEAT = "INSERT INTO servers (server, seen) VALUES (?, ?) ON CONFLICT (server) DO UPDATE SET seen = excluded.seen"
+GONE_S = 10.0
+"""So long a server may be silent, where its process cannot be seen, before it is taken for dead."""
+Lives = Callable[[str], bool]
+"""Whether a server may live, by its name alone: False if its process is known to be dead."""
+
+_PUT = "ON CONFLICT (server) DO UPDATE SET seen = excluded.seen, version = excluded.version"
+_BEAT = f"INSERT INTO servers (server, version, seen) VALUES (?, ?, ?) {_PUT}"  # noqa: S608
+_BEAT_BY_DATABASE = f"""
+INSERT INTO servers (server, version, seen) VALUES (?, ?, extract(epoch FROM clock_timestamp())) {_PUT}
+"""  # noqa: S608
 # A server that left no heartbeat may still have left runs.
 _ALL = """
 SELECT server, max(seen) FROM (
     SELECT server, seen FROM servers
     UNION ALL SELECT server, 0.0 FROM runs WHERE status IN ('pending', 'running')
-) GROUP BY server ORDER BY server
+) AS known GROUP BY server ORDER BY server
 """
 
 
 class Servers:
-    """The servers of a ServiceStore. Their names are holders' (`flow.holders.placed`): `pid@container-number`."""
+    """The servers of a ServiceStore. Their names tell their hosts and processes apart."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, version: Callable[[], str]) -> None:
         self._database = database
+        self._version = version
         self._own: set[str] = set()
 
     async def beat(self, server: str) -> None:
         """Say that this server, which is one of this process, is alive."""
         self._own.add(server)
-        await self._database.writer.added(_BEAT, (server, self._database.clock()))
+        clock = self._database.clock
+        if isinstance(clock, SharedClock):
+            await self._database.writer.added(_BEAT_BY_DATABASE, (server, self._version()))
+            await self._database.read(clock.set_by)
+        else:
+            await self._database.writer.added(_BEAT, (server, self._version(), clock()))
 
-    async def gone(self, older_than_s: float) -> Sequence[str]:
+    async def gone(self, older_than_s: float = GONE_S) -> Sequence[str]:
         """Servers that were not heard of for so long or whose process on this host is dead; never those that beat here.
 
         Their runs can be adopted; then `forget` them.
         """
-        before = self._database.clock() - older_than_s
 
-        def work(connection: sqlite3.Connection) -> list[str]:
+        def work(connection: Connection) -> list[str]:
+            before, lives = self._database.now(connection) - older_than_s, self._database.lives
             rows = connection.execute(_ALL).fetchall()
-            return [name for name, seen in rows if name not in self._own and (seen < before or not _lives(name))]
+            return [name for name, seen in rows if name not in self._own and (seen < before or not lives(name))]
 
         return await self._database.read(work)
 
@@ -52,34 +66,31 @@ class Servers:
         await self._database.writer.added("DELETE FROM servers WHERE server = ?", (server,))
 
 
-def remove_gone(connection: sqlite3.Connection, server: str, before: float) -> bool:
+def remove_gone(connection: Connection, server: str, before: float, lives: Lives) -> bool:
     """Remove a server's heartbeat if it was not heard of since `before` or is dead; False where it lives."""
-    row = connection.execute("SELECT seen FROM servers WHERE server = ?", (server,)).fetchone()
-    if row is not None and row[0] >= before and _lives(server):
+    sql = "SELECT seen FROM servers WHERE server = ? /*pg FOR UPDATE */"
+    row = connection.execute(sql, (server,)).fetchone()
+    if row is not None and row[0] >= before and lives(server):
         return False
     connection.execute("DELETE FROM servers WHERE server = ?", (server,))
     return True
 
 
-def _lives(server: str) -> bool:
-    """False if the server's process is known to be dead."""
-    pid, _, namespace = server.partition("-")[0].partition("@")
-    if not pid.isdecimal() or namespace != _pid_namespace():  # in another container: its numbers mean nothing here
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+def check_versions(connection: Connection, version: str, since: float, lives: Lives) -> None:
+    """Raise StoreError where a server of another plait lives that would not understand what this one keeps.
+
+    Those of the same first two numbers do: 0.3.1 and 0.3.2. `since`: who was not heard of after that is dead.
+    """
+    rows: Iterable[tuple[str, str]] = connection.execute(
+        "SELECT server, version FROM servers WHERE seen >= ? ORDER BY server", (since,)
+    ).fetchall()
+    for server, theirs in rows:
+        if theirs and _line(theirs) != _line(version) and lives(server):
+            raise StoreError(
+                f"expected servers of one plait on a store, found {server} of plait {theirs} running there, and this "
+                f"is plait {version}: stop the others first, or install plait {_line(theirs)} here"
+            )
 
 
-# As flow.holders has it, which the store may not import: parts of one layer know nothing of each other.
-@cache
-def _pid_namespace() -> str:
-    try:
-        found = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-    return "".join(filter(str.isdigit, found))
+def _line(version: str) -> str:
+    return ".".join(version.split(".")[:2])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from plait.store.connections import Connection
 from plait.store.service.conditions import Condition, equal, every, holds, listed, page, visible
 from plait.store.service.databases import Database
 from plait.store.service.faults import AlreadyExists
@@ -73,7 +73,7 @@ class Threads:
         """
         seen_by = access or Access(record.owner)
 
-        def work(connection: sqlite3.Connection) -> ThreadRecord:
+        def work(connection: Connection) -> ThreadRecord:
             named = _named(record.thread_id)
             if not THREADS.count(connection, named):
                 THREADS.add(connection, record)
@@ -95,7 +95,7 @@ class Threads:
     ) -> ThreadRecord | None:
         """The thread after `metadata` was merged into its own, shallowly, and `config` replaced its own."""
 
-        def work(connection: sqlite3.Connection) -> ThreadRecord | None:
+        def work(connection: Connection) -> ThreadRecord | None:
             found = THREADS.one(connection, every(_named(thread_id), visible(access, "threads")))
             if found is None:
                 return None
@@ -116,7 +116,7 @@ class Threads:
         Its checkpoints are the saver's to remove.
         """
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             if not THREADS.count(connection, every(_named(thread_id), visible(access, "threads"))):
                 return False
             of_it = "(SELECT run_id FROM runs WHERE thread_id = ?)"
@@ -167,7 +167,7 @@ class Threads:
         It is of `owner`, or of the old one's. AlreadyExists when `new_id` is taken.
         """
 
-        def work(connection: sqlite3.Connection) -> ThreadRecord | None:
+        def work(connection: Connection) -> ThreadRecord | None:
             found = THREADS.one(connection, every(_named(thread_id), visible(access, "threads")))
             if found is None:
                 return None
@@ -200,13 +200,13 @@ class Threads:
         )
 
 
-def settle(connection: sqlite3.Connection, thread_id: str, outcome: ThreadOutcome, now: float) -> bool:
+def settle(connection: Connection, thread_id: str, outcome: ThreadOutcome, now: float) -> bool:
     """`Threads.set_state` in the caller's transaction."""
     left = (outcome.status, dumped(outcome.interrupts or {}), dumped(outcome.error), dumped(outcome.values))
     return connection.execute(_SETTLE, (*left, now, now, thread_id)).rowcount > 0
 
 
-def mend(connection: sqlite3.Connection, thread_id: str, now: float) -> None:
+def mend(connection: Connection, thread_id: str, now: float) -> None:
     """Give a thread its status back after runs of it are gone that left nothing."""
     connection.execute(_MEND, (now, thread_id))
 

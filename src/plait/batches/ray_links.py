@@ -1,0 +1,134 @@
+"""A batch's end of its talk with a worker in a Ray actor."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+__all__ = ["RayLink", "first_words"]
+
+_SILENCE_S = 30.0
+"""Without an answer, after which a worker is given up."""
+_PULSES = 6
+"""In that time."""
+
+
+class RayLink:
+    """A Link to an actor of `plait.batches.ray_actors`; `kill` ends it and may block."""
+
+    def __init__(
+        self,
+        actor: ActorHandle[Any],
+        *,
+        kill: Callable[[], None],
+        ray_error: type[Exception],
+        silence_s: float = _SILENCE_S,
+    ) -> None:
+        self._actor = actor
+        self._kill = kill
+        self._ray_error = ray_error
+        self._silence_s = silence_s
+        self._in: deque[bytes] = deque()
+        self._out: deque[bytes] = deque()
+        self._news = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._fate: str | None = None
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks = [asyncio.create_task(each, name="plait ray") for each in (self._tell(), self._watch())]
+
+    def send(self, message: object) -> None:
+        if self._fate is None:
+            self._out.append(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
+            self._news.set()
+
+    async def flushed(self) -> None:
+        while self._out and self._fate is None:
+            self._sent.clear()
+            await self._sent.wait()
+
+    async def receive(self) -> object | None:
+        while not self._in and self._fate is None:
+            hearing = asyncio.create_task(self._hear(), name="plait ray")
+            try:
+                await asyncio.wait([hearing, self._lost], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                hearing.cancel()
+        if not self._in:
+            return None
+        message: object = pickle.loads(self._in.popleft())  # noqa: S301 - from our own worker
+        return message
+
+    async def dismissed(self) -> str:
+        self._lose("it was sent away")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._kill)
+        return self._fate or ""
+
+    async def _hear(self) -> None:
+        try:
+            messages, fate = await self._actor.hear.remote()
+        except self._ray_error as error:
+            self._lose(first_words(error))
+            return
+        self._in.extend(messages)
+        if fate is not None:
+            self._lose(fate)
+
+    async def _tell(self) -> None:
+        # One call at a time: the order of calls that are made at once is not Ray's promise.
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            messages = list(self._out)
+            try:
+                await self._actor.tell.remote(messages)
+            except self._ray_error as error:
+                self._lose(first_words(error))
+                return
+            for _ in messages:
+                self._out.popleft()
+            self._sent.set()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._silence_s / _PULSES)
+            try:
+                async with asyncio.timeout(self._silence_s):
+                    await self._actor.pulse.remote()
+            except TimeoutError:
+                self._lose(f"no answer for {self._silence_s:g} s")
+                return
+            except self._ray_error as error:
+                self._lose(first_words(error))
+                return
+
+    def _lose(self, fate: str) -> None:
+        self._fate = self._fate or fate
+        self._sent.set()
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+
+def first_words(error: BaseException) -> str:
+    """The line of one of Ray's errors that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(_TELLING)]
+    return telling[-1] if telling else lines[0] if lines else type(error).__name__
+
+
+_TELLING = (
+    "ModuleNotFoundError",
+    "ImportError",
+    "The actor is dead",
+    "The actor died because",
+    "RuntimeError",
+    "Exception",
+)

@@ -1,0 +1,1 @@
+"""PostgreSQL as a store: the extra `postgres`. Nothing of it is imported before a DSN asks for it."""

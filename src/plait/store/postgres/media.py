@@ -1,0 +1,188 @@
+"""A PostgreSQL database as the store's medium: transactions that outlast a restart of the server."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+import psycopg
+from psycopg import errors
+
+from plait.errors import StoreError
+from plait.store.connections import Connection
+from plait.store.files import Durability
+from plait.store.media import Prepare
+from plait.store.postgres.addresses import shown
+from plait.store.postgres.sessions import LOST, PATIENCE_S, Session
+
+__all__ = ["PostgresMedium"]
+
+T = TypeVar("T")
+
+_LOCK = 0x706C6169
+"""The advisory lock of those that must be alone: "plai"."""
+_TRIES = 20
+_AGAIN = (errors.SerializationFailure, errors.DeadlockDetected)
+# The database's own troubles: full disk, no memory, no permission, shutting down. All else is the statement's.
+_ITS_OWN = (
+    *LOST,
+    errors.InsufficientPrivilege,
+    errors.UndefinedTable,
+    errors.InternalError,
+    errors.ReadOnlySqlTransaction,
+)
+
+
+class PostgresMedium:
+    """The database of a DSN; a Medium (see store.media). durability "kill": a crash of the PostgreSQL server may lose
+    the last half second (synchronous_commit=off), the death of a process of ours nothing.
+    """
+
+    comes_back = True
+
+    def __init__(self, dsn: str, *, prepare: Prepare | None = None, durability: Durability = "power") -> None:
+        self.dsn = dsn
+        self._prepare = prepare
+        self._durable = durability == "power"
+
+    @property
+    def name(self) -> str:
+        return shown(self.dsn)
+
+    def open_to_write(self) -> Session:
+        session = Session(self.dsn, durable=self._durable)
+        prepare = self._prepare
+        if prepare is not None:
+            try:
+                self.transact(session, prepare, alone=True)
+            except BaseException:
+                session.close()
+                raise
+        return session
+
+    def open_to_read(self) -> Session:
+        return Session(self.dsn)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A connection for a block, tables prepared where this medium prepares any; psycopg's errors come out as
+        StoreError."""
+        try:
+            session = self.open_to_write()
+        except psycopg.Error as error:
+            raise self.explained(error, "use") from error
+        try:
+            yield session
+        except psycopg.Error as error:
+            raise self.explained(error, "use") from error
+        finally:
+            session.close()
+
+    def transact(self, connection: Connection, work: Callable[[Connection], T], *, alone: bool) -> T:
+        assert isinstance(connection, Session)
+        # Who is alone is so among all processes; others only wait for rows that it holds.
+        begin = f"SELECT pg_advisory_xact_lock({_LOCK}), pg_current_xact_id()::text" if alone else _BEGIN
+        for tries_left in range(_TRIES, -1, -1):
+            transaction = None
+            try:
+                if connection.is_lost:
+                    connection.restore()
+                connection.execute("BEGIN")
+                (*_, transaction) = connection.execute(begin).fetchone() or ("",)
+                result = work(connection)
+                connection.execute("COMMIT")
+            except _AGAIN:
+                self._roll_back(connection)
+                if not tries_left:
+                    raise
+            except LOST:
+                if not tries_left or not connection.is_lost:
+                    self._roll_back(connection)
+                    raise
+                connection.restore()
+                if transaction is not None and _was_committed(connection, transaction):
+                    return result
+            except BaseException:
+                self._roll_back(connection)
+                raise
+            else:
+                return result
+        raise AssertionError("the last try raises")
+
+    def read(self, connection: Connection, work: Callable[[Connection], T]) -> T:
+        assert isinstance(connection, Session)
+        for tries_left in (2, 1, 0):
+            try:
+                if connection.is_lost:
+                    connection.restore()
+                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                try:
+                    return work(connection)
+                finally:
+                    self._roll_back(connection)
+            except LOST:
+                if not tries_left or not connection.is_lost:
+                    raise
+        raise AssertionError("the last try raises")
+
+    def attempt(self, connection: Connection, sql: str, parameters: tuple[object, ...]) -> None:
+        assert isinstance(connection, Session)
+        with connection.raw.transaction():  # a savepoint
+            connection.execute(sql, parameters)
+
+    def blames_one(self, error: BaseException) -> bool:
+        if isinstance(error, OSError | StoreError):
+            return False
+        return isinstance(error, sqlite3.IntegrityError) or not isinstance(error, _ITS_OWN)
+
+    def explained(self, error: Exception, verb: str = "write") -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        words = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, errors.DiskFull):
+            cure = "make room there. What was stored before is safe: go on with `plait resume`"
+        elif isinstance(error, errors.InsufficientPrivilege | errors.ReadOnlySqlTransaction):
+            cure = "name a user that may create tables and write, and the primary, not a replica of it"
+        elif isinstance(error, errors.DuplicateTable):
+            cure = "the database holds tables of something else: name one that is plait's own"
+        elif isinstance(error, LOST):
+            cure = (
+                f"check that the server is up and the DSN is right (it was tried for {PATIENCE_S:.0f} s if it was "
+                "there before), then go on with `plait resume`"
+            )
+        else:
+            cure = "check the database, then go on with `plait resume`"
+        failure = StoreError(f"cannot {verb} {self.name}: {words}; {cure}")
+        failure.__cause__ = error
+        return failure
+
+    def closed_error(self) -> StoreError:
+        return StoreError(f"cannot write {self.name}: its writer is closed; open the store again")
+
+    def close(self, connection: Connection, *, whole: bool) -> None:
+        assert isinstance(connection, Session)
+        connection.close()
+
+    def _roll_back(self, session: Session) -> None:
+        with suppress(psycopg.Error):
+            if not session.is_lost and session.in_transaction:
+                session.execute("ROLLBACK")
+
+
+_BEGIN = "SELECT pg_current_xact_id()::text"
+_LOOKS = 100
+_LOOK_AGAIN_S = 0.1
+
+
+def _was_committed(session: Session, transaction: str) -> bool:
+    """Whether a transaction whose connection broke in COMMIT took effect (PostgreSQL: pg_xact_status, since 10)."""
+    for _ in range(_LOOKS):
+        row = session.execute("SELECT pg_xact_status(?::xid8)", (transaction,)).fetchone()
+        if row is None or row[0] != "in progress":
+            return row is not None and row[0] == "committed"
+        # The server has not noticed yet that we are gone.
+        time.sleep(_LOOK_AGAIN_S)
+    return False

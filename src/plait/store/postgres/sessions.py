@@ -1,0 +1,149 @@
+"""A connection to PostgreSQL that looks like sqlite3's, and comes back when the server does."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+
+from plait.errors import StoreError
+from plait.store.postgres.addresses import shown
+from plait.store.postgres.dialects import translated
+
+__all__ = ["LOST", "Session", "connect"]
+
+CONNECT_S = 10
+PATIENCE_S = 60.0
+"""So long a server that was there before is waited for: long enough for a restart, or for another to take over."""
+_AGAIN_S = 0.25
+LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+"""What is raised where the connection broke, or the server ends."""
+ENDING = (
+    errors.AdminShutdown,
+    errors.CrashShutdown,
+    errors.CannotConnectNow,
+    errors.IdleInTransactionSessionTimeout,
+)
+"""What a server says before it lets go of a connection."""
+_IDLE = (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
+
+
+class Session:
+    """One connection of one thread; see store.connections.Connection."""
+
+    def __init__(self, dsn: str, *, durable: bool = True) -> None:
+        self._dsn = dsn
+        self._durable = durable
+        self._raw = connect(dsn, durable=durable)
+        self._gave_up = False
+
+    @property
+    def raw(self) -> psycopg.Connection[Any]:
+        """psycopg's connection, as long as it lasts."""
+        return self._raw
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._raw.info.transaction_status not in _IDLE
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is no more."""
+        return self._raw.closed or self._raw.broken
+
+    def restore(self) -> None:
+        """Connect again, trying for up to PATIENCE_S; once only, where that was in vain before. Raises StoreError."""
+        self.close()
+        until = time.monotonic() + (0.0 if self._gave_up else PATIENCE_S)
+        while True:
+            try:
+                self._raw = connect(self._dsn, durable=self._durable)
+            except psycopg.OperationalError as error:
+                if time.monotonic() >= until:
+                    self._gave_up = True
+                    raise StoreError(
+                        f"{shown(self._dsn)} does not answer any more: {_words(error)}; check that the server is up "
+                        f"(it was tried for {PATIENCE_S:.0f} s)"
+                    ) from error
+                time.sleep(_AGAIN_S)
+            else:
+                self._gave_up = False
+                return
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> psycopg.Cursor[Any]:
+        statement = translated(sql)
+        try:
+            if parameters:
+                return self._raw.execute(statement.encode(), _plain(parameters))
+            return self._raw.execute(statement.replace("%%", "%").encode())
+        except psycopg.IntegrityError as error:
+            raise sqlite3.IntegrityError(_words(error)) from error
+        except ENDING:
+            # The server says so before it cuts the connection, which then still looks whole.
+            self.close()
+            raise
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> psycopg.Cursor[Any]:
+        cursor = self._raw.cursor()
+        try:
+            cursor.executemany(translated(sql).encode(), map(_plain, parameters))
+        except psycopg.IntegrityError as error:
+            raise sqlite3.IntegrityError(_words(error)) from error
+        except ENDING:
+            self.close()
+            raise
+        return cursor
+
+    def close(self) -> None:
+        with suppress(psycopg.Error):
+            self._raw.close()
+
+
+# Compiling a statement takes longer than any of ours runs.
+_OPTIONS = "-c idle_in_transaction_session_timeout=60s -c jit=off"
+
+
+def connect(dsn: str, *, durable: bool = True) -> psycopg.Connection[Any]:
+    """A connection in autocommit. Raises psycopg.OperationalError, StoreError for a DSN that is none."""
+    try:
+        own = conninfo_to_dict(dsn).get("options") or ""
+        return psycopg.connect(
+            dsn,
+            autocommit=True,
+            connect_timeout=CONNECT_S,
+            application_name="plait",
+            options=f"{own} {_OPTIONS} -c synchronous_commit={'on' if durable else 'off'}".strip(),
+            # A lock of a host that vanished goes when its connection does: after 25 s without an answer.
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=25_000,
+        )
+    except psycopg.ProgrammingError as error:
+        raise StoreError(
+            f"expected a DSN such as postgresql://user@host/database, found {shown(dsn)}: {error}"
+        ) from None
+
+
+def _words(error: psycopg.Error) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _plain(parameters: Sequence[Any]) -> list[Any]:
+    return [_value(value) for value in parameters]
+
+
+def _value(value: Any) -> Any:
+    # SQLite's columns hold flags as numbers, and PostgreSQL's are made alike.
+    if value is True or value is False:
+        return int(value)
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError(f"PostgreSQL holds no text with a NUL character: take it out of {value[:40]!r}")
+    return value

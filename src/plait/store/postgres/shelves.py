@@ -1,0 +1,128 @@
+"""All batches that are kept in one PostgreSQL database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from plait.errors import BatchBusy, BatchNotFound
+from plait.store.connections import Connection, schema_version
+from plait.store.places import BatchInfo, Place, find, new_batch_id
+from plait.store.postgres.addresses import shown
+from plait.store.postgres.claims import NOW, is_held
+from plait.store.postgres.media import PostgresMedium
+from plait.store.postgres.places import PostgresPlace, described
+from plait.store.postgres.schema import PART, prepare_batches
+from plait.store.postgres.sessions import Session
+
+__all__ = ["PostgresShelf"]
+
+_NAMES_LOCK = 0x6E616D65
+"""The advisory lock of `naming`: "name"."""
+_LOOKS_AGAIN_AFTER_S = 0.05
+_DRAWS = 20
+_ALL = f"SELECT id, created_at, owner, seen, {NOW} FROM batches ORDER BY created_at DESC, id DESC"  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresShelf:
+    """A Shelf: a database. `home` is where this machine keeps what is no row."""
+
+    dsn: str = field(repr=False)
+    home: Path
+
+    def __str__(self) -> str:
+        return shown(self.dsn)
+
+    def place(self, batch_id: str) -> PostgresPlace:
+        return PostgresPlace(self.dsn, batch_id, self.home)
+
+    def new_place(self, workflow: str, at: datetime) -> PostgresPlace:
+        known = set(self.ids())
+        batch_id = new_batch_id(workflow, at)
+        for _ in range(_DRAWS):
+            if batch_id not in known:
+                break
+            batch_id = new_batch_id(workflow, at)
+        return self.place(batch_id)
+
+    def ids(self) -> Sequence[str]:
+        rows = self._select("SELECT id FROM batches")
+        return [str(batch_id) for (batch_id,) in rows]
+
+    def batches(self) -> list[BatchInfo]:
+        batches = self._select(_ALL)
+        metas: dict[str, dict[str, object]] = {}
+        for batch, key, value in self._select("SELECT batch, key, value FROM batch_meta"):
+            metas.setdefault(batch, {})[key] = json.loads(value)
+        counts: dict[str, dict[str, int]] = {}
+        for batch, status, count in self._select("SELECT batch, status, count(*) FROM results GROUP BY batch, status"):
+            counts.setdefault(batch, {})[status] = count
+        found = []
+        for batch_id, created_at, *held in batches:
+            place = self.place(batch_id)
+            running = is_held(*held)
+            meta = metas.get(batch_id, {})
+            found.append(described(place, meta, counts.get(batch_id, {}), created_at, running=running))
+        return found
+
+    def find(self, id_or_prefix: str | None) -> Place:
+        return find(self, id_or_prefix)
+
+    def prune(self, older_than_s: float, now: float, *, dry_run: bool = False) -> list[BatchInfo]:
+        touched: dict[str, float] = {}
+        for sql in (
+            "SELECT id, coalesce(seen, created_at) FROM batches",
+            "SELECT batch, max(finished_at) FROM results GROUP BY batch",
+        ):
+            for batch, at in self._select(sql):
+                touched[batch] = max(touched.get(batch, 0.0), at or 0.0)
+        removed = []
+        for batch in self.batches():
+            if batch.status == "running" or now - touched.get(batch.id, 0.0) < older_than_s:
+                continue
+            if not dry_run:
+                try:
+                    batch.place.remove()
+                except (BatchBusy, BatchNotFound):
+                    continue  # begun, or removed by somebody else, since it was read
+            removed.append(batch)
+        return removed
+
+    @asynccontextmanager
+    async def naming(self) -> AsyncIterator[None]:
+        medium = PostgresMedium(self.dsn)
+        session = await asyncio.to_thread(medium.open_to_read)
+        try:
+            asked = f"SELECT pg_try_advisory_lock({_NAMES_LOCK})"
+            # The lock goes with the session, however this process ends.
+            while not (await asyncio.to_thread(_row, session, asked))[0]:  # noqa: ASYNC110 - other processes set no event
+                await asyncio.sleep(_LOOKS_AGAIN_AFTER_S)
+            yield
+        finally:
+            await asyncio.shield(asyncio.to_thread(session.close))
+
+    def check(self) -> None:
+        medium = PostgresMedium(self.dsn, prepare=prepare_batches)
+        with medium.session():
+            pass
+
+    def _select(self, sql: str) -> list[tuple[Any, ...]]:
+        medium = PostgresMedium(self.dsn)
+
+        def select(connection: Connection) -> list[tuple[Any, ...]]:
+            # A database in which nobody has stored anything yet.
+            return connection.execute(sql).fetchall() if schema_version(connection, PART) else []
+
+        with medium.session() as session:
+            return medium.read(session, select)
+
+
+def _row(session: Session, sql: str) -> tuple[Any, ...]:
+    return session.execute(sql).fetchone() or (False,)
