@@ -504,7 +504,7 @@ async def test_answers_of_a_chain_are_kept_under_its_node(provider: Simulator, h
     await run(batch)
 
     def branches() -> list[str]:
-        with closing(sqlite3.connect(batch.place.files / "batch.db")) as connection:
+        with closing(sqlite3.connect(f"{batch.place}/batch.db")) as connection:
             return sorted(branch for (branch,) in connection.execute("SELECT branch FROM calls"))
 
     assert await asyncio.to_thread(branches) == ["ask@1[0]", "ask@1[1]", "ask@1[2]"]

@@ -15,6 +15,7 @@ import pytest
 from plait.flow.budgets import Part
 from plait.flow.clock import SystemClock
 from plait.flow.entries import Entry, Holder
+from plait.flow.file_ledgers import FileLedger
 from plait.flow.forgetting import forget
 from plait.flow.headers import Kind
 from plait.flow.host_budget import HostBudget, read
@@ -140,7 +141,7 @@ def test_forgetting_leaves_the_users_bounds_and_the_calls_of_others() -> None:
         time.sleep(0.01)
     before = read(limits_file())[name]
     # Not by a command, in whose time to start a silent holder may be taken for dead.
-    forget(limits_file(), {name: "UTC"}, learnt=True, today=True)
+    forget(FileLedger(limits_file(), SystemClock()), {name: "UTC"}, learnt=True, today=True)
     after = read(limits_file())[name]
     budget.close()
     assert after.day.requests < before.day.requests == 60

@@ -49,7 +49,7 @@ def experiment(name: str, runs: Sequence[ExampleRun]) -> Experiment:
         name=name,
         definition="quality",
         workflow="story",
-        folder=Path(name),
+        place=str(Path(name)),
         status="finished",
         created_at=0.0,
         runs=tuple(runs),

@@ -114,7 +114,7 @@ async def test_two_evaluators_of_one_name_are_refused(app: Path) -> None:
 
 def experiment(*runs: ExampleRun) -> Experiment:
     return Experiment(
-        id="x", name="x", definition="x", workflow="w", folder=Path("x"), status="finished", created_at=0.0, runs=runs
+        id="x", name="x", definition="x", workflow="w", place="x", status="finished", created_at=0.0, runs=runs
     )
 
 

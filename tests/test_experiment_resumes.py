@@ -20,6 +20,7 @@ from plait.experiments.readings import find_experiment
 from plait.runs import Graph
 from plait.settings import Settings
 from plait.simulator import Simulator
+from plait.store.folders import FolderShelf
 from tests.test_experiments import State, Update, definition, judge, mentions_topic, read, settings, story
 
 __all__ = ["settings"]  # the fixture
@@ -36,7 +37,7 @@ async def failed_again(
     name: str, graph: Graph, evaluators: Sequence[Callable[..., object]], settings: Settings
 ) -> Experiment:
     """The failed and unscored rows of an experiment once more."""
-    found = await asyncio.to_thread(find_experiment, settings.home, name)
+    found = await asyncio.to_thread(find_experiment, FolderShelf(settings.home), name)
     scoring = stored_scoring(found, evaluators)
     old = OldBatch(id=found.id, workflow=graph, errors_only=True, scoring=scoring, settings=settings)
     async for _ in Batch(old):

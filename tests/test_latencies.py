@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -80,7 +79,7 @@ def test_the_latency_of_a_node_leaves_out_what_nested_nodes_waited_for_and_no_ot
 
 def experiment(*runs: ExampleRun) -> Experiment:
     return Experiment(
-        id="x", name="x", definition="q", workflow="w", folder=Path("x"), status="finished", created_at=0.0, runs=runs
+        id="x", name="x", definition="q", workflow="w", place="x", status="finished", created_at=0.0, runs=runs
     )
 
 

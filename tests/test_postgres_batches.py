@@ -179,3 +179,14 @@ async def test_a_database_of_a_newer_plait_is_refused(home: Settings) -> None:
 def test_a_store_that_is_no_postgres_is_refused(value: str) -> None:
     with pytest.raises(SettingsError, match=r"PLAIT_STORE: expected postgresql://"):
         from_env({"PLAIT_STORE": value})
+
+
+def test_rows_of_a_pipe_are_kept_for_a_resume_from_elsewhere(tmp_path: Path, postgres: str) -> None:
+    app = app_with(tmp_path / "app", [])
+    lines = "".join(f'{{"id": "r{n}", "text": "text {n}"}}\n' for n in range(12)) + '{"id": "r12", "text": "bad one"}\n'
+    env = {"PLAIT_STORE": postgres, "PLAIT_MODEL": "openai:m", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    first = plait_command("batch", "count", "-", cwd=app, env=env | {"PLAIT_HOME": str(tmp_path / "a")}, stdin=lines)
+    assert (first.code, first.out.count("\n")) == (1, 13), first.err
+    (app / "langgraph.json").touch()
+    again = plait_command("resume", "--errors-only", cwd=app, env=env | {"PLAIT_HOME": str(tmp_path / "b")})
+    assert (again.code, again.out.count('"r12"')) == (1, 1), again.err

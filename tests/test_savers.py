@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypedDict, cast
@@ -27,8 +25,11 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command, interrupt
 
 from plait.errors import BlockingCall, StoreError
+from plait.store.addresses import Address, medium_of
+from plait.store.connections import Connection
 from plait.store.saver_reads import place_of
 from plait.store.savers import Saver
+from plait.store.writers import Writer
 
 
 @dataclass
@@ -49,8 +50,8 @@ class State(TypedDict, total=False):
 
 
 @pytest.fixture
-async def saver(tmp_path: Path) -> AsyncGenerator[Saver]:
-    async with Saver.open(tmp_path / "checkpoints.db") as opened:
+async def saver(address: Address) -> AsyncGenerator[Saver]:
+    async with Saver.open(address) as opened:
         yield opened
 
 
@@ -76,6 +77,20 @@ def chat() -> StateGraph[State]:
     return builder
 
 
+async def asked(address: Address, sql: str, *parameters: object) -> Any:
+    """What a statement gives that is run behind the saver's back: its first value, or None."""
+    writer = Writer(medium_of(address))
+
+    def work(connection: Connection) -> Any:
+        cursor = connection.execute(sql, parameters)
+        return cursor.fetchone()[0] if sql.startswith("SELECT") else None
+
+    try:
+        return await writer.do(work)
+    finally:
+        await asyncio.to_thread(writer.close)
+
+
 def step_of(found: Any) -> int:
     """Of a state or a checkpoint that has metadata."""
     return int(found.metadata["step"])
@@ -93,12 +108,11 @@ async def put(saver: BaseCheckpointSaver[str], config: RunnableConfig, **values:
     return await saver.aput(config, made, {"source": "loop", "step": 0}, made["channel_versions"])
 
 
-async def test_it_passes_the_suite_of_langgraph_with_every_capability(tmp_path: Path) -> None:
-    made: list[Path] = []
-
+async def test_it_passes_the_suite_of_langgraph_with_every_capability(address: Address) -> None:
     async def factory() -> AsyncGenerator[Saver]:
-        made.append(tmp_path / f"{len(made)}.db")
-        async with Saver.open(made[-1]) as saver:
+        async with Saver.open(address) as saver:
+            left = {place_of(found.config).thread_id async for found in saver.alist(None)}
+            await saver.aprune([*left], strategy="delete")
             yield saver
 
     report = await validate(checkpointer_test("Saver")(factory))
@@ -108,12 +122,12 @@ async def test_it_passes_the_suite_of_langgraph_with_every_capability(tmp_path: 
     }  # fmt: skip
 
 
-async def test_an_interrupted_run_goes_on_after_a_restart_with_its_own_types(tmp_path: Path) -> None:
-    async with Saver.open(tmp_path / "a.db") as saver:
+async def test_an_interrupted_run_goes_on_after_a_restart_with_its_own_types(address: Address) -> None:
+    async with Saver.open(address) as saver:
         graph = chat().compile(checkpointer=saver.allowing(chat()))
         paused = await graph.ainvoke({"messages": [HumanMessage("hi")]}, thread())
         assert paused["__interrupt__"][0].value == "where?"
-    async with Saver.open(tmp_path / "a.db") as saver:
+    async with Saver.open(address) as saver:
         graph = chat().compile(checkpointer=saver.allowing(chat()))
         await graph.ainvoke(Command(resume="Oslo"), thread())
         values = (await graph.aget_state(thread())).values
@@ -170,7 +184,7 @@ async def test_a_type_that_no_schema_names_is_refused_until_the_graph_is_allowed
 
 
 async def test_a_crafted_checkpoint_is_refused_and_calls_nothing(
-    saver: Saver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    saver: Saver, address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await put(saver, thread(), harmless="h" * 1000)
     await saver.aput_writes((await saver.aget_tuple(thread())).config, [("a", ["b"])], "t")  # type: ignore[union-attr]
@@ -178,30 +192,22 @@ async def test_a_crafted_checkpoint_is_refused_and_calls_nothing(
     evil = ormsgpack.packb([inside])
     packed = ormsgpack.packb([(0, "a", "msgpack", evil)])
 
-    def craft(sql: str, *parameters: object) -> None:
-        with closing(sqlite3.connect(tmp_path / "checkpoints.db")) as connection, connection:
-            connection.execute(sql, parameters)
-
     for sql, value in (
         ("UPDATE checkpoint_writes SET writes=?", packed),
         ("UPDATE checkpoint_values SET content=?", evil),
         ("UPDATE checkpoints SET checkpoint=?", evil),
         ("UPDATE checkpoints SET form='pickle', checkpoint=?", b"cos\nsystem\n(S'true'\ntR."),
     ):
-        await asyncio.to_thread(craft, sql, value)
+        await asked(address, sql, value)
         with pytest.raises(StoreError, match=r"os\.system|pickle"):
             await saver.aget_tuple(thread())
     assert not (tmp_path / "called").exists()
 
 
-async def test_a_crafted_checkpoint_cannot_be_pruned_and_the_saver_goes_on(saver: Saver, tmp_path: Path) -> None:
+async def test_a_crafted_checkpoint_cannot_be_pruned_and_the_saver_goes_on(saver: Saver, address: Address) -> None:
     await put(saver, thread(), a=["b"])
 
-    def craft() -> None:
-        with closing(sqlite3.connect(tmp_path / "checkpoints.db")) as connection, connection:
-            connection.execute("UPDATE checkpoints SET form='pickle'")
-
-    await asyncio.to_thread(craft)
+    await asked(address, "UPDATE checkpoints SET form='pickle'")
     with pytest.raises(StoreError, match="pickle"):
         await saver.aprune(["1"])
     await put(saver, thread("2"), a=["b"])
@@ -245,7 +251,7 @@ async def test_parallel_writes_come_in_the_order_in_which_a_run_applies_them(sav
     ]  # fmt: skip
 
 
-async def test_a_value_that_did_not_change_is_stored_once(saver: Saver, tmp_path: Path) -> None:
+async def test_a_value_that_did_not_change_is_stored_once(saver: Saver, address: Address) -> None:
     builder = StateGraph(Big)
     for n in range(20):
         builder.add_node(str(n), lambda state, n=n: {"n": n})
@@ -255,14 +261,11 @@ async def test_a_value_that_did_not_change_is_stored_once(saver: Saver, tmp_path
     await graph.ainvoke({"big": big, "n": 0}, thread())
     assert (await graph.aget_state(thread())).values == {"big": big, "n": 19}
 
-    def size() -> int:
-        with closing(sqlite3.connect(tmp_path / "checkpoints.db")) as connection:
-            return int(connection.execute("SELECT sum(length(content)) FROM checkpoint_values").fetchone()[0])
-
-    assert 1e6 < await asyncio.to_thread(size) < 2.2e6  # the input itself, and the state
+    stored = await asked(address, "SELECT sum(length(content)) FROM checkpoint_values")
+    assert 1e6 < stored < 2.2e6  # the input itself, and the state
 
 
-async def test_what_was_put_survives_the_death_of_its_process(tmp_path: Path) -> None:
+async def test_what_was_put_survives_the_death_of_its_process(address: Address) -> None:
     source = """
         import asyncio, os, sys
         from langgraph.checkpoint.base import empty_checkpoint
@@ -276,9 +279,9 @@ async def test_what_was_put_survives_the_death_of_its_process(tmp_path: Path) ->
                 os._exit(0)
         asyncio.run(main())
     """
-    command = [sys.executable, "-c", textwrap.dedent(source), str(tmp_path / "a.db")]
+    command = [sys.executable, "-c", textwrap.dedent(source), str(address)]
     await asyncio.to_thread(subprocess.run, command, check=True, timeout=50)
-    async with Saver.open(tmp_path / "a.db") as saver:
+    async with Saver.open(address) as saver:
         found = await saver.aget_tuple(thread())
     assert found is not None
     assert (found.checkpoint["channel_values"], step_of(found)) == ({"a": ["b"]}, 7)
@@ -355,33 +358,32 @@ async def test_delta_channels_are_rebuilt_after_runs_copies_and_pruning(saver: S
     assert (await graph.aget_state(thread("2"))).values == expected
 
 
-async def test_pruning_and_deleting_leave_no_value_behind_that_nobody_holds(saver: Saver, tmp_path: Path) -> None:
+async def test_pruning_and_deleting_leave_no_value_behind_that_nobody_holds(saver: Saver, address: Address) -> None:
     graph = chat().compile(checkpointer=saver.allowing(chat()))
     for run in ("one", "two"):
         config: RunnableConfig = {**thread(), "metadata": {"run_id": run}}
         await graph.ainvoke({"messages": [HumanMessage("hi")]}, config)
         await graph.ainvoke(Command(resume="Oslo"), config)
 
-    def rows(table: str) -> int:
-        with closing(sqlite3.connect(tmp_path / "checkpoints.db")) as connection:
-            return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    async def rows(table: str) -> int:
+        return int(await asked(address, f"SELECT count(*) FROM {table}"))
 
-    before = await asyncio.to_thread(rows, "checkpoint_values")
+    before = await rows("checkpoint_values")
     await saver.adelete_for_runs(["two"])
     state = await graph.aget_state(thread())
     assert (len(state.values["messages"]), state.values["place"]) == (2, Place("Oslo"))
     await saver.aprune(["1"])
     assert (await graph.aget_state(thread())).values == state.values
-    assert await asyncio.to_thread(rows, "checkpoint_values") == 3 < before  # messages, place, text
+    assert await rows("checkpoint_values") == 3 < before  # messages, place, text
     await saver.aprune(["1"], strategy="delete")
-    left = [await asyncio.to_thread(rows, f"checkpoint{kind}") for kind in ("s", "_values", "_writes")]
+    left = [await rows(f"checkpoint{kind}") for kind in ("s", "_values", "_writes")]
     assert left == [0, 0, 0]
     with pytest.raises(ValueError, match="keep_latest"):
         await saver.aprune(["1"], strategy="oldest")
 
 
-async def test_two_savers_on_one_file_see_what_the_other_wrote(saver: Saver, tmp_path: Path) -> None:
-    async with Saver.open(tmp_path / "checkpoints.db") as other:
+async def test_two_savers_on_one_store_see_what_the_other_wrote(saver: Saver, address: Address) -> None:
+    async with Saver.open(address) as other:
         for n in range(5):
             await put([saver, other][n % 2], thread(), n=n)
             found = [await each.aget_tuple(thread()) for each in (saver, other)]

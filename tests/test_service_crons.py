@@ -108,7 +108,7 @@ async def standing(folder: Path, authority: Authority | None = None, **bounds: A
     options = ServiceOptions(grace_s=0.05, **bounds)
     file = folder / "service.db"
     async with Service(
-        app=APP, settings=settings_in(folder), file=file, options=options, authority=authority
+        app=APP, settings=settings_in(folder), address=file, options=options, authority=authority
     ) as service:
         yield Stand(service)
 

@@ -531,7 +531,7 @@ async def test_nothing_is_taken_from_a_server_that_was_heard_of_again(tmp_path: 
 async def test_a_service_that_could_not_be_opened_can_be_opened_later(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "service.db"
     await asyncio.to_thread((tmp_path / "folder").write_text, "no folder")
-    service = Service(app=APP, settings=settings_in(tmp_path), file=file, options=ServiceOptions(grace_s=0.05))
+    service = Service(app=APP, settings=settings_in(tmp_path), address=file, options=ServiceOptions(grace_s=0.05))
     with pytest.raises(StoreError):
         await service.__aenter__()
     await asyncio.to_thread((tmp_path / "folder").unlink)

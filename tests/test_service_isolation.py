@@ -30,7 +30,7 @@ from tests.service_worlds import MARK, Attempt, World, made_world
 from tests.serving import listening, settings_in
 
 OPEN = {
-    ("GET", "/ok"), ("GET", "/info"), ("GET", "/"), ("HEAD", "/"), ("GET", "/page/{name}"), ("HEAD", "/page/{name}"),
+    ("GET", "/ok"), ("GET", "/health"), ("GET", "/info"), ("GET", "/"), ("HEAD", "/"), ("GET", "/page/{name}"), ("HEAD", "/page/{name}"),
 }  # fmt: skip
 """What is said of the service itself, and the page that asks people for their key."""
 WAYS = ("keys", "auth", "host")
@@ -60,7 +60,7 @@ def standing(folder: Path, way: str) -> Iterator[Stand]:
         app = create_app(APP, settings=settings, options=OPTIONS, store=file)
     elif way == "auth":
         app = app_of(
-            Service(app=APP, settings=settings, file=file, options=OPTIONS, authority=HandlerAuthority(filtering()))
+            Service(app=APP, settings=settings, address=file, options=OPTIONS, authority=HandlerAuthority(filtering()))
         )
     else:
         app = FastAPI()
@@ -220,7 +220,7 @@ def shared() -> Auth:
 @pytest.fixture
 def readable(tmp_path: Path) -> Iterator[Stand]:
     settings, file = settings_in(tmp_path), tmp_path / "service.db"
-    service = Service(app=APP, settings=settings, file=file, options=OPTIONS, authority=HandlerAuthority(shared()))
+    service = Service(app=APP, settings=settings, address=file, options=OPTIONS, authority=HandlerAuthority(shared()))
     app = app_of(service)
     with listening(app, settings=settings) as served:
         yield Stand(served.url, file, app, {name: {"x-user": name} for name in ("ada", "bob")})

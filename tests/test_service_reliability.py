@@ -80,15 +80,15 @@ async def test_a_server_that_ends_finishes_what_it_can_and_leaves_the_rest_for_t
     first.signal(signal.SIGTERM)  # a second time: what still runs is parked at once
     code = await asyncio.to_thread(servers.end, first)
     assert code == 0, first.log()
-    found = {run.topic: (run.status, run.attempt) for run in await asyncio.to_thread(runs_in, servers.file)}
+    found = {run.topic: (run.status, run.attempt) for run in await asyncio.to_thread(runs_in, servers.address)}
     assert found["topic-00000"] == ("success", 1)
     assert found["topic-00001"] == found["topic-00002"] == ("pending", 0)
     assert calls.asked == {"topic-00000": CALLS, "topic-00002": 1}
 
     provider.release(lasting)
     await asyncio.to_thread(servers.start)
-    await until(lambda: asyncio.to_thread(all_over, servers.file))
-    assert {run.status for run in await asyncio.to_thread(runs_in, servers.file)} == {"success"}
+    await until(lambda: asyncio.to_thread(all_over, servers.address))
+    assert {run.status for run in await asyncio.to_thread(runs_in, servers.address)} == {"success"}
     assert calls.asked == {"topic-00000": CALLS, "topic-00001": CALLS, "topic-00002": CALLS + 1}
 
 
@@ -312,7 +312,7 @@ def chatter(tmp_path: Path) -> Any:
 
 def service_of(app: Any, folder: Path) -> Service:
     options = ServiceOptions(grace_s=0.05)
-    return Service(app=app, settings=settings_in(folder), file=folder / "service.db", options=options)
+    return Service(app=app, settings=settings_in(folder), address=folder / "service.db", options=options)
 
 
 async def test_readers_that_come_and_go_get_every_event_once_whatever_they_do(chatter: Any, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ STOCK = find_app(Path(__file__).parent.parent)
 async def service_in(folder: Path, app: Any = APP, **options: Any) -> AsyncGenerator[Service]:
     bounds = ServiceOptions(**{"grace_s": 0.05, **options})
     settings = settings_in(folder)
-    async with Service(app=app, settings=settings, file=folder / "service.db", options=bounds) as service:
+    async with Service(app=app, settings=settings, address=folder / "service.db", options=bounds) as service:
         yield service
 
 
@@ -155,7 +155,7 @@ async def test_calls_that_were_paid_before_a_restart_are_not_paid_again(tmp_path
 
     def service() -> Service:
         options = ServiceOptions(grace_s=0.01)
-        return Service(app=STOCK, settings=settings, file=tmp_path / "service.db", options=options)
+        return Service(app=STOCK, settings=settings, address=tmp_path / "service.db", options=options)
 
     async with service() as first:
         one_at_a_time = {"config": {"max_concurrency": 1}}

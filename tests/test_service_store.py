@@ -1,4 +1,4 @@
-"""The service's store: what callers see, races between servers on one file, restarts, other versions."""
+"""The service's store in both databases: what callers see, races between servers, restarts, other versions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from plait.errors import StoreError
-from plait.flow.holders import placed
+from plait.flow.holders import lives, placed
+from plait.store.addresses import Address
+from plait.store.connections import Connection
+from plait.store.postgres.functions import define
+from plait.store.postgres.sessions import Session
 from plait.store.service import (
     AssistantQuery,
     CronQuery,
@@ -25,6 +32,7 @@ from plait.store.service import (
     ThreadOutcome,
     ThreadQuery,
 )
+from plait.store.service.conditions import holds
 from plait.store.service.faults import AlreadyExists, BadEventId, FilterRefused, ThreadBusy, ThreadNotFound
 from plait.store.service.records import (
     EVERYTHING,
@@ -32,12 +40,15 @@ from plait.store.service.records import (
     AssistantRecord,
     CronRecord,
     EventRecord,
+    Json,
     KeyRecord,
     RunRecord,
     ThreadRecord,
 )
+from plait.store.service.rows import dumped
 from plait.store.service.schema import VERSION
 from tests.clocks import FakeClock
+from tests.servers import Server
 
 ALICE, BOB = Access("alice"), Access("bob")
 HOSTILE = ['a"b', "a.b", "$.a", "é", "'; DROP TABLE threads; --", "", "a[0]", "%", "$x", "\\", "a b", "\n"]
@@ -49,16 +60,26 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-async def store(tmp_path: Path, clock: FakeClock) -> AsyncIterator[ServiceStore]:
-    async with ServiceStore(tmp_path / "service.db", clock=clock.wall) as opened:
+async def store(address: Address, clock: FakeClock) -> AsyncIterator[ServiceStore]:
+    async with ServiceStore(address, clock=clock.wall, lives=lives) as opened:
         yield opened
 
 
 @pytest.fixture
 async def other(store: ServiceStore, clock: FakeClock) -> AsyncIterator[ServiceStore]:
-    """A second server's store, on the same file."""
-    async with ServiceStore(store.file, clock=clock.wall) as opened:
+    """A second server's store, in the same place."""
+    async with ServiceStore(store.address, clock=clock.wall, lives=lives) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def both(postgres_instance: Server) -> Iterator[tuple[Connection, Connection]]:
+    """Connections to databases of each kind, the functions that conditions need among them."""
+    session = Session(postgres_instance.url)
+    define(session)
+    with closing(sqlite3.connect(":memory:")) as lite:
+        yield lite, session
+    session.close()
 
 
 def thread(thread_id: str = "t", owner: str = "alice", **metadata: object) -> ThreadRecord:
@@ -93,8 +114,7 @@ def event(number: int, ms: int = 1_700_000_000_000) -> EventRecord:
 # --- the file ------------------------------------------------------------------------------------------------
 
 
-async def test_a_restart_keeps_every_record_as_it_was(tmp_path: Path) -> None:
-    file = tmp_path / "new" / "service.db"
+async def test_a_restart_keeps_every_record_as_it_was(address: Address) -> None:
     nested = {"é": [1, 2.5, None, True, {"k": "v"}], "half": "\ud800", "large": 10**30}
     assistant = AssistantRecord("a", "g", "n", "alice", "d", nested, nested, nested, 1, 1.5, 2.5)
     conversation = ThreadRecord("t", "alice", nested, nested, "error", nested, nested, nested, 1.5, 2.5, 3.5, True)
@@ -102,19 +122,25 @@ async def test_a_restart_keeps_every_record_as_it_was(tmp_path: Path) -> None:
     piece = replace(piece, client="c", key_id="k", interactive=False, usage=nested, timings=nested, error=nested)
     key = KeyRecord("k", "digest", "alice", "n", 1.5, 2.5, None, None, 10.0, 5, 6, 0.5, 2)
     cron = CronRecord("c", "a", "* * * * *", "alice", "t", nested, nested, "UTC", 9.5, 8.5, False, "keep", 1.5, 2.5)
-    async with ServiceStore(file) as store:
+    async with ServiceStore(address) as store:
         await store.assistants.create(assistant)
         await store.runs.add(piece, thread=conversation)
         await store.events.append("r", [event(1)])
         await store.keys.create(key)
         await store.crons.create(cron)
-    async with ServiceStore(file) as store:
+    async with ServiceStore(address) as store:
         assert await store.assistants.get("a") == assistant
         assert await store.threads.get("t") == replace(conversation, status="busy")
         assert await store.runs.get("r") == piece
         assert await store.events.after("r") == [event(1)]
         assert await store.keys.by_digest("digest") == key
         assert await store.crons.get("c") == cron
+
+
+async def test_a_file_and_its_folder_are_for_their_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "service.db"
+    async with ServiceStore(file):
+        pass
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
@@ -151,12 +177,11 @@ async def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 DIES = """
 import asyncio, os, sys
-from pathlib import Path
 from plait.store.service import ServiceStore
 from plait.store.service.records import EventRecord, RunRecord, ThreadRecord
 
 async def main():
-    store = ServiceStore(Path(sys.argv[1]))
+    store = ServiceStore(sys.argv[1])
     await store.open()
     await store.runs.add(RunRecord("r", "t", "a", server="dead"), thread=ThreadRecord("t"))
     await store.runs.claim("r", "dead")
@@ -168,14 +193,13 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def left_behind(tmp_path: Path) -> Path:
-    """The file of a server that died without closing anything."""
-    file = tmp_path / "service.db"
-    assert subprocess.run([sys.executable, "-c", DIES, str(file)], check=False).returncode == 9
-    return file
+def left_behind(address: Address) -> Address:
+    """The store of a server that died without closing anything."""
+    assert subprocess.run([sys.executable, "-c", DIES, str(address)], check=False).returncode == 9
+    return address
 
 
-async def test_what_was_acknowledged_survives_the_death_of_the_server(left_behind: Path) -> None:
+async def test_what_was_acknowledged_survives_the_death_of_the_server(left_behind: Address) -> None:
     async with ServiceStore(left_behind) as store:
         assert await store.servers.gone(10.0) == ["dead"]
         adopted = await store.runs.adopt("dead", "next", max_attempts=3)
@@ -183,29 +207,29 @@ async def test_what_was_acknowledged_survives_the_death_of_the_server(left_behin
         assert len(await store.events.after("r")) == 100
 
 
-async def test_servers_that_start_together_share_a_new_file(tmp_path: Path) -> None:
-    stores = [ServiceStore(tmp_path / "service.db") for _ in range(8)]
+async def test_servers_that_start_together_share_a_new_store(address: Address) -> None:
+    stores = [ServiceStore(address) for _ in range(8)]
     await asyncio.gather(*(store.open() for store in stores))
     await asyncio.gather(*(store.threads.create(thread(f"t{n}")) for n, store in enumerate(stores)))
     assert await stores[0].threads.count() == 8
     await asyncio.gather(*(store.close() for store in stores))
 
 
-async def test_further_tables_are_prepared_in_the_same_file_at_each_start(tmp_path: Path) -> None:
-    def prepare(connection: sqlite3.Connection) -> None:
+async def test_further_tables_are_prepared_in_the_same_place_at_each_start(address: Address) -> None:
+    def prepare(connection: Connection) -> None:
         connection.execute("CREATE TABLE IF NOT EXISTS items (name TEXT)")
 
     for number in range(2):
-        async with ServiceStore(tmp_path / "service.db", also=[prepare]) as store:
+        async with ServiceStore(address, also=[prepare]) as store:
             await store.writer.added("INSERT INTO items VALUES (?)", (f"i{number}",))
             rows = await store.read(lambda connection: connection.execute("SELECT name FROM items").fetchall())
             assert len(rows) == number + 1
 
 
 async def test_reads_cannot_write_and_their_errors_reach_the_caller(store: ServiceStore) -> None:
-    with pytest.raises(StoreError, match="readonly"):
+    with pytest.raises(StoreError, match=r"read-?only"):
         await store.read(lambda connection: connection.execute("DELETE FROM threads"))
-    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+    with pytest.raises(Exception, match="absent"):
         await store.read(lambda connection: connection.execute("SELECT 1 FROM absent"))
     assert await store.threads.count() == 0
 
@@ -254,6 +278,31 @@ async def test_a_filter_tells_values_and_their_kinds_apart(
         await store.threads.create(ThreadRecord(name, metadata={"v": value}))
     seen = await store.threads.search(Access(filters=wanted))
     assert {one.thread_id for one in seen} == set(found.split())
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.sampled_from([0, 1, 1.0, -1, 2.5, 2**53 + 1, 2.0**60, 2**60, 2**63, 1e23, 10**23, 10**30, -0.0])
+    | st.sampled_from(["", "1", "a", "\\", "\\ud800", "\\u0000", "x\ud800", "\ud83d\ude00", "é", "\n"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "\\", "é"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+OBJECT = st.dictionaries(st.sampled_from(["a", "b", "\\"]), JSON, max_size=3)
+
+
+@given(held=OBJECT, wanted=OBJECT)
+@settings(max_examples=300)
+def test_both_databases_find_the_same(both: tuple[Connection, Connection], held: Json, wanted: Json) -> None:
+    text = str(dumped(held))
+    for asked in (wanted, held):
+        where = holds("t.metadata", asked)
+        sql = f"SELECT count(*) FROM (SELECT ? AS metadata) AS t WHERE {where.sql}"
+        found = [int(each.execute(sql, (text, *where.parameters)).fetchone()[0]) for each in both]
+        assert found[0] == found[1]
+    assert found[0] or "\\ud8" in text or "\\u0000" in text
 
 
 async def test_a_nul_does_not_cut_a_key_or_a_value_short(store: ServiceStore) -> None:
@@ -613,7 +662,7 @@ async def test_events_are_read_in_order_from_any_point_also_after_a_restart(stor
         store.events.append("r", []),
     )
     await store.close()
-    async with ServiceStore(store.file) as again:
+    async with ServiceStore(store.address) as again:
         assert await again.events.after("r") == [event(1), event(2), event(9), event(10)]
         assert await again.events.after("r", "-1", limit=1) == [event(1)]
         assert await again.events.after("r", event(9).id) == [event(10)]

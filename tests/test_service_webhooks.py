@@ -72,7 +72,7 @@ async def stand(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Stan
     folder = tmp_path_factory.mktemp("service")
     async with receiving() as receiver:
         options = ServiceOptions(grace_s=0.05, webhook_hosts=(receiver.host,))
-        service = Service(app=APP, settings=settings_in(folder), file=folder / "service.db", options=options)
+        service = Service(app=APP, settings=settings_in(folder), address=folder / "service.db", options=options)
         async with service:
             transport = httpx.ASGITransport(app=app_of(service))
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:

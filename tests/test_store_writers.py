@@ -19,6 +19,7 @@ from queue import SimpleQueue
 import pytest
 
 from plait.errors import StoreError
+from plait.store.connections import Connection
 from plait.store.files import Durability
 from plait.store.media import FileMedium
 from plait.store.writers import Writer
@@ -26,7 +27,7 @@ from plait.store.writers import Writer
 INSERT = "INSERT INTO rows VALUES (?, ?)"
 
 
-def prepare(connection: sqlite3.Connection) -> None:
+def prepare(connection: Connection) -> None:
     connection.execute("CREATE TABLE IF NOT EXISTS rows (position INTEGER PRIMARY KEY, body TEXT NOT NULL)")
 
 
@@ -88,7 +89,7 @@ async def test_adds_and_works_keep_their_order(tmp_path: Path) -> None:
 
 
 async def test_a_work_that_raises_is_undone_and_the_writer_goes_on(tmp_path: Path) -> None:
-    def half(connection: sqlite3.Connection) -> None:
+    def half(connection: Connection) -> None:
         connection.execute(INSERT, (1, "x"))
         raise ValueError("no")
 

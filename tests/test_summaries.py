@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ def run_of(outputs: object = None, reference: dict[str, object] | None = None, *
 
 def experiment(*runs: ExampleRun) -> Experiment:
     return Experiment(
-        id="x", name="x", definition="x", workflow="w", folder=Path("x"), status="finished", created_at=0.0, runs=runs
+        id="x", name="x", definition="x", workflow="w", place="x", status="finished", created_at=0.0, runs=runs
     )
 
 

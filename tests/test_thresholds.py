@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -26,7 +25,7 @@ def experiment(thresholds: dict[str, str], *runs: ExampleRun, lower: frozenset[s
         name="x",
         definition="quality",
         workflow="story",
-        folder=Path("x"),
+        place="x",
         status="finished",
         created_at=0.0,
         runs=runs,

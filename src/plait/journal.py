@@ -6,33 +6,26 @@ separate draws: each takes one of the answers there are, in the order they came.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any
 
+from plait.answer_sources import AnswerSources
 from plait.errors import CallUnrecorded
 from plait.flow.calls import Call
 from plait.flow.recorders import Answer
-from plait.flow.usage import Tokens
 from plait.store.answers import Answers
 from plait.store.connections import Connection
-from plait.store.media import Medium
 from plait.store.tables import Tables
 from plait.store.writers import Writer
 
 _COLUMNS = (
     "key, scope, hash, branch, model, input_tokens, cached_tokens, output_tokens, estimated, status, headers, body, "
     "streamed, at"
-)
-_READ = (
-    "key, hash, branch, status, headers, body, streamed, model, input_tokens, cached_tokens, output_tokens, estimated"
 )
 
 
@@ -58,8 +51,8 @@ class Journal:
         self._writer = writer
         self._own = own
         self._insert = own.tables.add("calls", _COLUMNS)
-        self._earlier = _Sources(earlier)
-        self._reused = _Sources(reused)
+        self._earlier = AnswerSources(earlier)
+        self._reused = AnswerSources(reused)
         self._same_draws = same_draws
         self._recorded_only = recorded_only
         self._declined: dict[int, set[str]] = {}
@@ -234,77 +227,6 @@ class CallSlot:
             answer.streamed,
             time.time(),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    key: int
-    hash: int
-    branch: str
-    answer: Answer
-
-
-class _Sources:
-    """Reads answers on a thread of its own, over one connection for each file or database."""
-
-    def __init__(self, places: Iterable[Answers]) -> None:
-        self._places = [place for place in places if _holds_any(place)]
-        self._connections: dict[Answers, tuple[Medium, Connection]] = {}
-        self._thread: ThreadPoolExecutor | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self._places)
-
-    async def look_up(self, scope: int, *more: Answers) -> list[_Line]:
-        places = [*self._places, *(place for place in more if place not in self._places)]
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="plait-journal")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, scope, places)
-
-    def close(self) -> None:
-        if self._thread is not None:
-            self._thread.submit(self._disconnect)
-            self._thread.shutdown(wait=False)
-
-    def _read(self, scope: int, places: Sequence[Answers]) -> list[_Line]:
-        found = []
-        for place in places:
-            lines = self._select(place, scope)
-            for key, digest, branch, status, headers, body, streamed, model, *tokens, estimated in lines:
-                kept = tuple((str(name), str(value)) for name, value in json.loads(headers))
-                answer = Answer(status, kept, body, bool(streamed), model, Tokens(*tokens), bool(estimated))
-                found.append(_Line(key, digest, branch, answer))
-        return found
-
-    def _select(self, place: Answers, scope: int) -> list[tuple[Any, ...]]:
-        known = self._connections.get(place)
-        if known is None:
-            medium = place.medium()
-            try:
-                connection = place.connect(medium)
-            except Exception as error:
-                raise medium.explained(error, "read") from error
-            if connection is None:
-                return []  # a worker that has written nothing yet
-            known = self._connections[place] = medium, connection
-        medium, connection = known
-        # In the order they were drawn.
-        order = "rowid" if place.file is not None else "number"
-        where = place.tables.where("scope = ? AND voided = 0")
-        sql, values = f"SELECT {_READ} FROM calls {where} ORDER BY {order}", (*place.tables.key, scope)  # noqa: S608
-        try:
-            return medium.read(connection, lambda found: found.execute(sql, values).fetchall())
-        except Exception as error:
-            raise medium.explained(error, "read") from error
-
-    def _disconnect(self) -> None:
-        for medium, connection in self._connections.values():
-            medium.close(connection, whole=False)
-
-
-def _holds_any(place: Answers) -> bool:
-    with place.reading() as read:
-        return read is not None
 
 
 def _number(*parts: bytes, scope: int = 0) -> int:

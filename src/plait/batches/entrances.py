@@ -49,6 +49,8 @@ class NewBatch:
     """Is entered while the batch is made; raises InputError where its name was taken meanwhile."""
     probe: int | None = None
     """Run only so many rows, drawn at random; the batch is `planned` then, and a resume runs the others."""
+    whole: bool = True
+    """Whether results come with their outputs where their workers stored those, too; it takes reading them back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,8 @@ class OldBatch:
     scoring: Scoring | None = None
     """Of an experiment, as it began."""
     settings: Settings | None = None
+    whole: bool = True
+    """Whether results come with their outputs where their workers stored those, too; it takes reading them back."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,3 +96,4 @@ class OpenBatch:
     repetitions: int = 1
     scoring: Scoring | None = None
     scorer: Scorer | None = None
+    whole: bool = True

@@ -50,7 +50,7 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
     new = replace(new, options=await _with_reused_id(new.options, settings))
     only = None if new.probe is None else await draw_positions(dataset, new.probe, new.selection.seed)
     digests = await asyncio.to_thread(describe_workflow, graph, app.root if app else None)
-    meta = _described(new, name, app, settings) | {"workflow_digests": digests}
+    meta = _described(new, name, app, settings, place.files) | {"workflow_digests": digests}
     async with new.claim() if new.claim else nullcontext():
         store = await place.create(meta, durability=new.options.durability)
     stack.push_async_callback(store.close)
@@ -70,10 +70,11 @@ async def open_new(new: NewBatch, stack: AsyncExitStack) -> OpenBatch:
         repetitions=new.repetitions,
         scoring=new.scoring,
         scorer=scorer,
+        whole=new.whole,
     )
 
 
-def _described(new: NewBatch, name: str, app: App | None, settings: Settings) -> dict[str, object]:
+def _described(new: NewBatch, name: str, app: App | None, settings: Settings, files: Path | None) -> dict[str, object]:
     """What is stored of a batch as it begins."""
     return {
         **new.notes,
@@ -86,7 +87,7 @@ def _described(new: NewBatch, name: str, app: App | None, settings: Settings) ->
         "model": settings.model,
         "bounds": {key: getattr(settings, key) for key in BOUNDS},
         "context": to_json(dict(new.context or {})),
-        "source": kept_as(new.rows),
+        "source": kept_as(new.rows, files),
         "selection": new.selection.to_json(),
         "options": new.options.to_json(),
         "streams": False,
@@ -158,6 +159,7 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
         repetitions=repetitions,
         scoring=old.scoring,
         scorer=scorer,
+        whole=old.whole,
     )
 
 

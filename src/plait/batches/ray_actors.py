@@ -57,7 +57,7 @@ class RayWorker:
 
     async def greet(self) -> dict[str, str]:
         """Who this is: its versions, and where it runs."""
-        return versions() | {"host": socket.gethostname(), "pid": str(os.getpid())}
+        return await asyncio.to_thread(versions) | {"host": socket.gethostname(), "pid": str(os.getpid())}
 
     async def begin(self, orders: bytes, parcel: bytes | None, where: str, batch: int | None) -> None:
         """Begin to work.

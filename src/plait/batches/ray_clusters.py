@@ -42,22 +42,26 @@ class RayWorkplace:
     """A Workplace on the cluster at `address`: host:port of its head, "auto" or "local".
 
     `workers` is how many are asked for, 0 for as many as the cluster has CPUs. `timeout_s` bounds the wait for the
-    cluster, and for each worker.
+    cluster, and for each worker; one that does not answer for `silence_s` is given up.
     """
 
     ahead = 200
 
-    def __init__(self, address: str, app: App, *, workers: int = 0, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, address: str, app: App, *, workers: int = 0, timeout_s: float = 60.0, silence_s: float = 30.0
+    ) -> None:
         self.room = workers
         self._address = address
         self._app = app
         self._timeout_s = timeout_s
+        self._silence_s = silence_s
         self._ray: Any = None
         self._is_ours = False
         self._elsewhere: list[str] = []
         self._parcel: object | None = None
         self._folder: str | None = None
         self._environment: dict[str, str] = {}
+        self._versions: dict[str, str] = {}
         self._warned = False
 
     async def __aenter__(self) -> RayWorkplace:
@@ -107,7 +111,7 @@ class RayWorkplace:
             async with asyncio.timeout(self._timeout_s):
                 actor = await asyncio.to_thread(self._actor)
                 found = await actor.greet.remote()
-                _check_versions(found)
+                _check_versions(self._versions, found)
                 where = f"worker {found['pid']} on {found['host']}: "
                 parcel = None
                 if self._elsewhere:
@@ -124,7 +128,12 @@ class RayWorkplace:
         except BaseException:
             self._kill(actor)
             raise
-        return RayLink(actor, kill=partial(self._kill, actor), ray_error=self._ray.exceptions.RayError)
+        return RayLink(
+            actor,
+            kill=partial(self._kill, actor),
+            ray_error=self._ray.exceptions.RayError,
+            silence_s=self._silence_s,
+        )
 
     def _actor(self) -> ActorHandle[Any]:
         made = self._ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(RayWorker)
@@ -162,6 +171,7 @@ class RayWorkplace:
         self._is_ours = True
 
     def _prepare(self) -> None:
+        self._versions = versions()
         here = self._ray.util.get_node_ip_address()
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         self._elsewhere = nodes_elsewhere(nodes, here)
@@ -222,8 +232,8 @@ def _imported() -> ModuleType:
     return ray
 
 
-def _check_versions(found: Mapping[str, str]) -> None:
-    for name, here in versions().items():
+def _check_versions(expected: Mapping[str, str], found: Mapping[str, str]) -> None:
+    for name, here in expected.items():
         if (there := found.get(name)) != here:
             raise SettingsError(
                 f"expected {name} {here} on every machine of the cluster, as here, found {there} on "
@@ -249,7 +259,6 @@ def _quiet(*, alone: bool) -> Iterator[None]:
     """Ray's variables while it begins: it tells nobody that it is used, and leaves no token in the home folder."""
     before = dict(os.environ)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if alone and not before.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
         os.environ["RAY_AUTH_TOKEN"] = _token()
     try:

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["RayLink", "first_words"]
 
-_SILENCE_S = 30.0
-"""Without an answer, after which a worker is given up."""
 _PULSES = 6
-"""In that time."""
+"""Asked for in the time of silence after which a worker is given up."""
 
 
 class RayLink:
-    """A Link to an actor of `plait.batches.ray_actors`; `kill` ends it and may block."""
+    """A Link to an actor of `plait.batches.ray_actors`; `kill` ends it and may block.
+
+    An actor that does not answer for `silence_s` is given up.
+    """
 
     def __init__(
         self,
@@ -28,7 +29,7 @@ class RayLink:
         *,
         kill: Callable[[], None],
         ray_error: type[Exception],
-        silence_s: float = _SILENCE_S,
+        silence_s: float,
     ) -> None:
         self._actor = actor
         self._kill = kill

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 
 from plait.batches.accounts import FAILED, failed_rows, spent_as_noted, spent_before
@@ -149,7 +149,13 @@ class Session:
             scoring=opened.scoring,
         )
         workplace = open_workplace(opened.options, opened.app)
-        return WorkerExecution(orders, workplace, self._spending, Keeping(self._store.stored))
+        keeping = Keeping(self._store.stored)
+        if answers.is_shared:
+            keeping = Keeping(self._store.stored, self._store.note, self._read_back if opened.whole else None)
+        return WorkerExecution(orders, workplace, self._spending, keeping)
+
+    async def _read_back(self, records: Sequence[RowRecord]) -> Sequence[RowRecord]:
+        return await self._store.records([record.position for record in records])
 
     async def __aexit__(self, *_: object) -> None:
         for aside in self._asides:

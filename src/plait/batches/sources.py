@@ -21,17 +21,17 @@ Rows = str | Path | Iterable[object] | AsyncIterable[object]
 
 
 def open_rows(
-    rows: Rows, selection: Selection, inputs: Sequence[InputName], files: Path, settings: Settings
+    rows: Rows, selection: Selection, inputs: Sequence[InputName], files: Path | None, settings: Settings
 ) -> Dataset:
-    """The rows of a new batch; standard input is copied into the folder `files` while it is read."""
-    copy = files / STDIN if rows == "-" else None
+    """The rows of a new batch; standard input is copied into the folder `files`, if any, while it is read."""
+    copy = files / STDIN if rows == "-" and files else None
     return open_dataset(rows, selection, inputs=inputs, tee=copy, env=settings.langsmith)
 
 
-def kept_as(rows: Rows) -> str | None:
-    """How a resume finds the rows again; None for an iterable's, which are stored."""
+def kept_as(rows: Rows, files: Path | None) -> str | None:
+    """How a resume finds the rows again; None for those that are stored: an iterable's, or a pipe's without a copy."""
     if rows == "-":
-        return STDIN
+        return STDIN if files else None
     if isinstance(rows, str) and rows.startswith("langsmith:"):
         return rows
     return str(Path(rows).absolute()) if isinstance(rows, str | Path) else None
@@ -40,9 +40,9 @@ def kept_as(rows: Rows) -> str | None:
 async def read_rows(rows: Rows, dataset: Dataset, store: BatchStore) -> AsyncGenerator[Example]:
     """The examples of a new batch; those of an iterable are stored: of a list all at once, of others as they come."""
     examples = dataset.examples()
-    if kept_as(rows) is not None:
+    if kept_as(rows, store.place.files) is not None:
         return examples
-    if isinstance(rows, Sized):
+    if isinstance(rows, Sized) and not isinstance(rows, str):
         await spool_all(examples, store)
         return spooled_before(store.place)
     return spooled(examples, store)
@@ -61,7 +61,8 @@ def reopen_rows(
         return dataset, continued(dataset.examples(), store)
     if source == STDIN:
         selection = replace(selection, format=str(store.meta.get("format") or "") or selection.format)
-    found = str(store.place.files / STDIN) if source == STDIN else source
+    files = store.place.files
+    found = str(files / STDIN) if source == STDIN and files else source
     dataset = open_dataset(found, selection, inputs=inputs, env=settings.langsmith)
     return dataset, dataset.examples()
 

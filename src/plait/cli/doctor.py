@@ -217,8 +217,11 @@ def _folder(what: str, folder: Path) -> Check:
 
 
 def _batches(settings: Settings) -> Check:
-    shelf = shelf_of(settings)
-    found = shelf.batches()
+    try:
+        shelf = shelf_of(settings)
+        found = shelf.batches()
+    except PlaitError as error:
+        return Check("problem", "store", str(error))
     if not found:
         return Check("ok", "batches", "none kept")
     sizes = [batch.size_bytes for batch in found if batch.size_bytes is not None]

@@ -20,13 +20,14 @@ from plait.cli.options import LIMITS, App, Json, Store, option, span
 from plait.errors import InputError
 
 if TYPE_CHECKING:
+    from plait.store.addresses import Address
     from plait.store.service.keys import Keys, KeyUsage
     from plait.store.service.records import KeyRecord
 
 T = TypeVar("T")
 Work = Callable[[], int]
-Where = tuple[Path | None, Path | None]
-"""The app's folder and the store's file, as the command line names them."""
+Where = tuple[Path | None, str | None]
+"""The app's folder and the store, as the command line names them."""
 _LONGEST_NAME = 100
 _DAY_S = 86_400
 _LIMITS = ("rpm", "runs_per_day", "tokens_per_day", "usd_per_day", "max_running")
@@ -94,19 +95,21 @@ def _await(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
 
 
-def _file(where: Where) -> Path:
+def _address(where: Where) -> Address:
     from plait.cli.apps import open_app
 
     directory, store = where
     _, settings = open_app(directory)
-    return store or settings.home / "service.db"
+    if store is not None and "://" in store:
+        settings.override(store=store)  # refuses what is none
+    return store or settings.store or settings.home / "service.db"
 
 
 @asynccontextmanager
-async def _opened(file: Path) -> AsyncIterator[Keys]:
+async def _opened(address: Address) -> AsyncIterator[Keys]:
     from plait.store.service import ServiceStore
 
-    async with ServiceStore(file) as store:
+    async with ServiceStore(address) as store:
         yield store.keys
 
 
@@ -120,7 +123,7 @@ def _create(name: str, owner: str | None, limits: Most, where: Where) -> int:
     _check_name("--owner", owner)
     _check_limits(limits)
     expires_at = None if limits.expires is None else end_of(limits.expires, now)
-    key, record = _await(_add(_file(where), name, owner, limits, (now, expires_at)))
+    key, record = _await(_add(_address(where), name, owner, limits, (now, expires_at)))
     sys.stdout.write(f"{key}\n")
     sys.stdout.flush()
     sys.stderr.write(
@@ -132,12 +135,12 @@ def _create(name: str, owner: str | None, limits: Most, where: Where) -> int:
 
 
 async def _add(
-    file: Path, name: str, owner: str, limits: Most, times: tuple[float, float | None]
+    address: Address, name: str, owner: str, limits: Most, times: tuple[float, float | None]
 ) -> tuple[str, KeyRecord]:
     from plait.store.service.key_texts import digest_of, id_of, new_key
     from plait.store.service.records import KeyRecord
 
-    async with _opened(file) as store:
+    async with _opened(address) as store:
         taken = {record.key_id for record in await store.list()}
         key = next(key for key in iter(new_key, None) if id_of(key) not in taken)
         record = KeyRecord(
@@ -197,7 +200,7 @@ def _list(where: Where, *, as_json: bool) -> int:
     from plait.json_values import dumps
 
     now = time.time()
-    found = _await(_read(_file(where), now))
+    found = _await(_read(_address(where), now))
     if as_json:
         sys.stdout.write(f"{dumps([_as_json(*each, now) for each in found], indent=2)}\n")
         return 0
@@ -222,10 +225,10 @@ def _list(where: Where, *, as_json: bool) -> int:
     return 0
 
 
-async def _read(file: Path, now: float) -> list[tuple[KeyRecord, KeyUsage]]:
+async def _read(address: Address, now: float) -> list[tuple[KeyRecord, KeyUsage]]:
     from plait.store.service.key_texts import day_of
 
-    async with _opened(file) as store:
+    async with _opened(address) as store:
         records = sorted(await store.list(), key=lambda record: (record.created_at, record.key_id), reverse=True)
         return [(record, await store.used(record.key_id, day_of(now))) for record in records]
 
@@ -292,13 +295,13 @@ def _revoke(key_id: str, where: Where) -> int:
     from plait.store.service.key_texts import id_of, is_key
 
     wanted = id_of(key_id) if is_key(key_id) else key_id.removesuffix("...")
-    revoked = _await(_end(_file(where), wanted, time.time()))
+    revoked = _await(_end(_address(where), wanted, time.time()))
     sys.stderr.write(f"{'revoked' if revoked else 'was revoked before:'} {wanted}\n")
     return 0
 
 
-async def _end(file: Path, key_id: str, now: float) -> bool:
-    async with _opened(file) as store:
+async def _end(address: Address, key_id: str, now: float) -> bool:
+    async with _opened(address) as store:
         known = {record.key_id: record for record in await store.list()}
         if key_id not in known:
             near = difflib.get_close_matches(key_id, [*known, *(record.name for record in known.values())], n=3)

@@ -31,8 +31,12 @@ Context = Annotated[
     list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="The workflow's context; repeatable.")
 ]
 Store = Annotated[
-    Path | None,
-    typer.Option("--store", metavar="FILE", help="The service's threads, runs and keys; service.db in plait's folder."),
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="FILE|DSN",
+        help="The service's threads, runs and keys: service.db in plait's folder, or postgresql://... (PLAIT_STORE).",
+    ),
 ]
 
 

@@ -38,7 +38,7 @@ class Options:
     app: Path | None = None
     host: str = "127.0.0.1"
     port: str = "8123"
-    store: Path | None = None
+    store: str | None = None
     origins: Sequence[str] = ()
     hosts: Sequence[str] = ()
     webhook_hosts: Sequence[str] = ()
@@ -67,6 +67,8 @@ def serve(options: Options) -> int:
         raise InputError(f"--log-format: expected text or json, found {options.log_format!r}")
     port = _whole("--port", options.port, least=0, most=_PORTS)
     app, settings = open_for_rows(options.app, options.model, Limits(**options.bounds))
+    if options.store is not None and "://" in options.store:
+        settings = settings.override(store=options.store)  # limits are shared over it, too
     service_options = _service_options(options)
     return run_loop(_serve(app, settings, service_options, options, port))
 
@@ -74,13 +76,13 @@ def serve(options: Options) -> int:
 async def _serve(app: App, settings: Settings, bounds: ServiceOptions, options: Options, port: int) -> int:
     from plait.service.apps import app_of
     from plait.service.auth.binds import check_bind
-    from plait.service.services import FILE_NAME, Service
+    from plait.service.services import Service, address_for
 
     await _check_workflows(app, settings)
     traces = _traces()
     _log(options, settings)
-    file = options.store or settings.home / FILE_NAME
-    service = Service(app=app, settings=settings, file=file, options=bounds, require_keys=options.auth == "keys")
+    address = address_for(settings, options.store)
+    service = Service(app=app, settings=settings, address=address, options=bounds, require_keys=options.auth == "keys")
     listener = await asyncio.to_thread(_listen, options.host, port)
     # What nodes print must not end up where nobody looks for it.
     with own_process(settings), contextlib.redirect_stdout(sys.stderr), contextlib.closing(listener):

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -72,7 +72,7 @@ class Sitting:
         drain = self._drain
         assert drain is not None
         display = display_for(self._look, lambda: drain.draining, self.out, quiet=self.quiet)
-        self._batch = Batch(self.wanted)
+        self._batch = Batch(replace(self.wanted, whole=self.target is None and self.prints_rows))
         try:
             await self._take(self._batch, display)
         except BatchPaused as paused:

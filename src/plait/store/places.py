@@ -35,8 +35,8 @@ class Place(Protocol):
     def id(self) -> str: ...
 
     @property
-    def files(self) -> Path:
-        """The folder for what is no row: a copy of standard input."""
+    def files(self) -> Path | None:
+        """The folder for a copy of standard input; None where that is kept as rows."""
         ...
 
     @property
@@ -156,7 +156,7 @@ def shelf_of(settings: Settings) -> Shelf:
         need_postgres()
         from plait.store.postgres.shelves import PostgresShelf  # noqa: PLC0415 - an extra
 
-        return PostgresShelf(settings.store, settings.home)
+        return PostgresShelf(settings.store)
     from plait.store.folders import FolderShelf  # noqa: PLC0415 - it knows of places
 
     return FolderShelf(settings.home)

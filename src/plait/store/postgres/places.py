@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psycopg
 
@@ -33,7 +32,6 @@ class PostgresPlace:
 
     dsn: str = field(repr=False)
     id: str
-    home: Path
 
     def __str__(self) -> str:
         return f"{self.id} in {shown(self.dsn)}"
@@ -43,9 +41,8 @@ class PostgresPlace:
         return Tables(self.id)
 
     @property
-    def files(self) -> Path:
-        """On this machine: a copy of standard input can only be read where it lies."""
-        return self.home / "batches" / self.id
+    def files(self) -> None:
+        """None: a resume may come from another machine."""
 
     @property
     def own_answers(self) -> Answers:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from plait.errors import BatchBusy, BatchNotFound
@@ -32,16 +31,15 @@ _ALL = f"SELECT id, created_at, owner, seen, {NOW} FROM batches ORDER BY created
 
 @dataclass(frozen=True, slots=True)
 class PostgresShelf:
-    """A Shelf: a database. `home` is where this machine keeps what is no row."""
+    """A Shelf: a database."""
 
     dsn: str = field(repr=False)
-    home: Path
 
     def __str__(self) -> str:
         return shown(self.dsn)
 
     def place(self, batch_id: str) -> PostgresPlace:
-        return PostgresPlace(self.dsn, batch_id, self.home)
+        return PostgresPlace(self.dsn, batch_id)
 
     def new_place(self, workflow: str, at: datetime) -> PostgresPlace:
         known = set(self.ids())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from plait.store.connections import Connection
-from plait.store.service.conditions import Condition, equal, every
+from plait.store.service.conditions import Condition, equal, every, listed
 from plait.store.service.records import RunRecord
 from plait.store.service.rows import RUNS, dumped
 from plait.store.service.threads import OPEN, ThreadOutcome, settle
@@ -44,9 +44,18 @@ class Adopted:
     given_up: list[RunRecord]
 
 
-def adopt(connection: Connection, dead: str, server: str, max_attempts: int, now: float) -> Adopted:
+def adopt(
+    connection: Connection,
+    dead: str,
+    server: str,
+    max_attempts: int,
+    now: float,
+    *,
+    only: Collection[str] | None = None,
+) -> Adopted:
     """See Runs.adopt; in the caller's transaction."""
-    where = every(equal("runs.server", dead), Condition(f"runs.{OPEN}"))
+    named = listed("runs.run_id", None if only is None else dumped([*only]))
+    where = every(equal("runs.server", dead), Condition(f"runs.{OPEN}"), named)
     found = RUNS.all(connection, where, "runs.due_at, runs.number")
     lost = [run for run in found if run.status == "running" and run.attempt >= max_attempts]
     given_up = _given_up(connection, lost, server, now)
@@ -82,6 +91,6 @@ def take(connection: Connection, server: str, most: int, waited_s: float, now: f
             room[run.key_id] -= 1
             if room[run.key_id] < 0:
                 continue
-        taken.append(replace(run, server=server, updated_at=now))
+        taken.append(replace(run, server=server))
     connection.executemany(_TAKE, [(server, now, run.run_id) for run in taken])
     return taken

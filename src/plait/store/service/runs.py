@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -244,18 +244,26 @@ class Runs:
         where = every(equal("runs.server", server), _OPEN, equal("runs.status", "pending"))
         return await self._database.read(lambda connection: RUNS.all(connection, where, _ORDER))
 
-    async def adopt(self, dead: str, server: str, *, max_attempts: int, silent_s: float | None = None) -> Adopted:
+    async def adopt(
+        self,
+        dead: str,
+        server: str,
+        *,
+        max_attempts: int,
+        silent_s: float | None = None,
+        only: Collection[str] | None = None,
+    ) -> Adopted:
         """Take over the runs of a server that is gone, in one transaction: nobody else gets the same ones.
 
         With `silent_s` nothing is taken from one that was heard of in that time after all, and lives; the heartbeat of
-        one that is gone is removed.
+        one that is gone is removed. `only`: of these ids, which may be a server's own that it has lost track of.
         """
 
         def work(connection: Connection) -> Adopted:
             now = self._database.now(connection)
             if silent_s is not None and not remove_gone(connection, dead, now - silent_s, self._database.lives):
                 return Adopted([], [])
-            return adopt(connection, dead, server, max_attempts, now)
+            return adopt(connection, dead, server, max_attempts, now, only=only)
 
         return await self._database.write(work)
 
@@ -263,13 +271,20 @@ class Runs:
         """Move runs that could have begun for so long at other servers, and did not, into the queue of this one.
 
         At most so many, in the order in which they are due, those that somebody waits for first; one transaction.
-        Those marked STAYS are left, and those of an API key that has as many running as it may.
+        Those marked STAYS are left, and those of an API key that has as many running as it may. They are given as they
+        were, `updated_at` included.
         """
 
         def work(connection: Connection) -> Sequence[RunRecord]:
             return take(connection, server, most, waited_s, self._database.now(connection))
 
         return await self._database.write(work)
+
+    async def held(self, server: str) -> Sequence[str]:
+        """The ids of the pending and running runs of this server."""
+        sql = f"SELECT run_id FROM runs WHERE server = ? AND {OPEN}"  # noqa: S608
+        rows = await self._database.read(lambda connection: connection.execute(sql, (server,)).fetchall())
+        return [run_id for (run_id,) in rows]
 
     async def servers_of(self, run_ids: Sequence[str]) -> dict[str, str]:
         """In whose queue the runs are, or who runs them; those that are gone are left out."""

@@ -70,9 +70,9 @@ class ServiceStore:
 
         def prepare(connection: Connection) -> None:
             # Not by the clock: that of the database is known once there is a connection.
-            now = database.now(connection)
+            now, own = database.now(connection), own_version()
             if _WITH_VERSIONS <= schema_version(connection, "service") <= VERSION:
-                check_versions(connection, own_version(), now - GONE_S, lives)
+                check_versions(connection, own, now - GONE_S, lives)
             for step in (prepare_service, *also):
                 step(connection)
 
