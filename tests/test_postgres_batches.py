@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Generator
 from dataclasses import replace
@@ -190,3 +191,9 @@ def test_rows_of_a_pipe_are_kept_for_a_resume_from_elsewhere(tmp_path: Path, pos
     (app / "langgraph.json").touch()
     again = plait_command("resume", "--errors-only", cwd=app, env=env | {"PLAIT_HOME": str(tmp_path / "b")})
     assert (again.code, again.out.count('"r12"')) == (1, 1), again.err
+
+
+def test_a_missing_extra_is_named_with_its_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as if it were not installed
+    with pytest.raises(StoreError, match=r"pip install 'plait\[postgres\]'"):
+        shelf_of(Settings(home=tmp_path, store="postgresql://somewhere/db"))

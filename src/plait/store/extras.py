@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from plait.errors import StoreError
 
 __all__ = ["need_postgres"]
 
 
 def need_postgres() -> None:
-    """Raise StoreError where psycopg is not installed."""
-    if find_spec("psycopg") is None:
-        raise StoreError("a store in PostgreSQL needs a package that is not installed: pip install 'plait[postgres]'")
+    """Raise StoreError where psycopg cannot be imported."""
+    try:
+        import psycopg  # noqa: F401, PLC0415 - an extra
+    except ImportError as error:
+        raise StoreError(
+            f"a store in PostgreSQL needs psycopg, which cannot be imported ({error}): pip install 'plait[postgres]'"
+        ) from None
