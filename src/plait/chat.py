@@ -10,7 +10,6 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
-from langchain_openai import ChatOpenAI
 from langchain_openai.chat_models.base import (
     _add_gateway_metadata,
     _handle_openai_api_error,
@@ -20,9 +19,11 @@ from openai.types.chat import ChatCompletion
 from pydantic import SecretStr, model_validator
 
 from plait.chat_completions import ChatCompletions, gated
+from plait.fast_calls import FastCalls
+from plait.fast_streams import FastStreams
 
 
-class PlainChatOpenAI(ChatOpenAI):
+class PlainChatOpenAI(FastCalls, FastStreams):
     """A ChatOpenAI whose plain asynchronous calls do without the SDK's models of requests and answers.
 
     A call is plain when it is a chat completion over plait's own HTTP client with no options but the body's. All
@@ -69,8 +70,8 @@ class PlainChatOpenAI(ChatOpenAI):
         if body is None:
             return await super()._agenerate(messages, stop, run_manager, **kwargs)
         try:
-            response = await completions.post(body)
-            answer = completions.read(response)
+            response, content = await completions.ask(body)
+            answer = await completions.read(response, content)
         except openai.APIError as error:
             _raise_as_langchain(error)
         generation_info: dict[str, Any] = {}

@@ -21,6 +21,7 @@ from plait.cli.sittings import Sitting
 from plait.datasets import Selection
 from plait.errors import InputError, SettingsError
 from plait.exports import check_target
+from plait.flow.budget_places import check_budget
 from plait.models import EMBEDDED_MODEL
 from plait.process import run_loop
 from plait.schemas import read_schema
@@ -137,7 +138,9 @@ def pause_values(flags: PauseFlags) -> dict[str, object]:
         "ray": flags.ray,
         "ray_timeout_s": span(flags.ray_timeout, "--ray-timeout") if flags.ray_timeout is not None else None,
     }
-    return {name: value for name, value in given.items() if value is not None}
+    # Workers that are asked for without a cluster are this machine's, whatever the batch began with.
+    here = {"ray": None} if flags.workers is not None and flags.ray is None else {}
+    return here | {name: value for name, value in given.items() if value is not None}
 
 
 @contextlib.contextmanager
@@ -154,8 +157,9 @@ def flagged(names: set[str]) -> Iterator[None]:
 
 
 def check_home(settings: Settings) -> None:
-    """Raise SettingsError or StoreError where no batch can be kept."""
+    """Raise SettingsError or StoreError where no batch can be kept, or its limits cannot be shared."""
     shelf_of(settings).check()
+    check_budget(settings)
 
 
 async def check_model_named(app: App, name: str, settings: Settings, context: dict[str, object]) -> None:

@@ -25,6 +25,7 @@ from plait.cli import exits
 from plait.cli.apps import whence
 from plait.cli.durations import size
 from plait.errors import PlaitError
+from plait.flow.budget_places import budget_place, budget_url, check_budget
 from plait.json_values import dumps
 from plait.masking import masked
 from plait.models import EMBEDDED_MODEL
@@ -93,6 +94,7 @@ def _checks(directory: Path | None, *, online: bool) -> Iterator[Check]:
     yield from _embedded(settings)
     yield from (_folder("state", settings.home), _folder("cache", settings.cache))
     yield _batches(settings)
+    yield from _shared(settings)
     yield _proxies()
     yield Check(
         "ok",
@@ -231,6 +233,18 @@ def _batches(settings: Settings) -> Check:
     if unreadable:
         return Check("warning", "batches", f"{said}; {', '.join(unreadable)} cannot be read", "plait batches says why")
     return Check("ok", "batches", said)
+
+
+def _shared(settings: Settings) -> Iterator[Check]:
+    """Where several machines share limits."""
+    if budget_url(settings) is None:
+        return
+    try:
+        check_budget(settings)
+    except PlaitError as error:
+        yield Check("problem", "budget", str(error))
+    else:
+        yield Check("ok", "budget", f"limits are shared over {budget_place(settings)}")
 
 
 def _proxies() -> Check:

@@ -12,8 +12,8 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -33,8 +33,10 @@ class Program(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help: usage, options, commands by panel, the epilog."""
         commands = self.commands
-        assert isinstance(commands, Commands)
-        options = [
+        if not isinstance(commands, Commands):  # typer built them itself
+            super().format_help(ctx, formatter)
+            return
+        options: list[tuple[str, ...]] = [
             (", ".join(sorted(option.opts, key=len, reverse=True)), option.metavar or "", _told(option))
             for option in self.get_params(ctx)
         ]
@@ -51,16 +53,14 @@ class Program(TyperGroup):
         formatter.write(page.drawn())
 
 
-class Commands(MutableMapping[str, Any]):
+class Commands(Mapping[str, Any]):
     """The commands of a typer program by name, each built when it is looked up."""
 
     def __init__(self, program: typer.Typer) -> None:
         self._program = program
         self._built: dict[str, Command] = {}
-        self._known: dict[str, Any] = {}
-        for info in (*program.registered_commands, *program.registered_groups):
-            assert info.name is not None, "every command is registered with its name"
-            self._known[info.name] = info
+        registered: list[Any] = [*program.registered_commands, *program.registered_groups]
+        self._known = {str(info.name): info for info in registered}
 
     def described(self) -> Iterator[tuple[str, str, str]]:
         """Name, panel, and what it does in a sentence."""
@@ -83,13 +83,6 @@ class Commands(MutableMapping[str, Any]):
                 self._built[name] = get_command(alone)
         return self._built[name]
 
-    def __setitem__(self, name: str, command: Command) -> None:
-        self._built[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._known[name]
-        self._built.pop(name, None)
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._known)
 
@@ -103,7 +96,7 @@ def program_of(app: typer.Typer) -> Program:
     alone.registered_commands, alone.registered_groups = [], []
     program = get_command(alone)
     assert isinstance(program, Program), "the app is made with cls=Program"
-    program.commands = Commands(app)
+    program.commands = cast("dict[str, Command]", Commands(app))
     return program
 
 
@@ -132,7 +125,7 @@ class _Page:
 
     def panel(self, title: str, rows: list[tuple[str, ...]], *, first: int) -> None:
         """Rows whose last column is wrapped; the first is at least `first` characters wide."""
-        corner, line, other_corner, side, bottom, other_bottom = self._frame
+        corner, line, other_corner, side, bottom, other_bottom = tuple(self._frame)
         room = max(20, self._width - 4)
         widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]) - 1)]
         widths[0] = max(widths[0], first)

@@ -74,10 +74,12 @@ def serve(options: Options) -> int:
 
 
 async def _serve(app: App, settings: Settings, bounds: ServiceOptions, options: Options, port: int) -> int:
+    from plait.flow.budget_places import check_budget
     from plait.service.apps import app_of
     from plait.service.auth.binds import check_bind
     from plait.service.services import Service, address_for
 
+    await asyncio.to_thread(check_budget, settings)
     await _check_workflows(app, settings)
     traces = _traces()
     _log(options, settings)
