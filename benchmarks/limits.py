@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from benchmarks import limits_fairness, limits_gate
+from benchmarks import limits_fairness, limits_gate, limits_shared
 from benchmarks.limits_provider import Provider
 from benchmarks.limits_subjects import (
     HEAD,
@@ -216,6 +216,7 @@ SCENARIOS: dict[str, Callable[[], None]] = {
     "halved": halved,
     "queue": queue,
     "processes": processes,
+    "shared": limits_shared.shared,
     "fairness": limits_fairness.main,
     "gate": limits_gate.gate,
     "waiters": limits_gate.waiters,

@@ -18,7 +18,8 @@ from plait.flow.clock import SystemClock
 from plait.flow.leases import Lease, Refusal, Report
 from plait.flow.shared_budgets import SharedBudget
 from plait.settings import Settings, from_env
-from tests.command import plait
+from plait.simulator import Profile, running
+from tests.command import endpoint_env, plait
 from tests.ledger_places import SERVERS, Place, place_of
 from tests.servers import Server, free_port
 
@@ -110,7 +111,7 @@ def redis_set_to(instance: Server, **options: str) -> Generator[None]:
     import redis
 
     with redis.Redis.from_url(instance.url) as client:
-        before = {name: client.config_get(name)[name] for name in options}
+        before = {name: str(client.config_get(name)[name]) for name in options}
         for name, value in options.items():
             client.config_set(name, value)
         try:
@@ -188,6 +189,19 @@ def test_plait_limits_shows_a_servers_and_forgets_it(server: Place) -> None:
     assert plait("limits", "--forget", env=env).out.startswith("forgot what was learnt")
     entry = read_budget(at(server.url))[0][NAME]
     assert (entry.refused, entry.requests.rate, entry.day.requests) == ({}, None, 9)
+
+
+def test_commands_with_homes_of_their_own_share_what_they_learn_on_a_server(server: Place, tmp_path: Path) -> None:
+    with running(Profile(rpm=6000, headers="openai")) as provider:
+        for home in ("one", "other"):
+            env = endpoint_env(provider) | {"PLAIT_BUDGET": server.url, "PLAIT_HOME": str(tmp_path / home)}
+            ended = plait("run", "story", "topic=a forest", env=env)
+            assert (ended.code, ended.err.count("not shared")) == (0, 0), ended.err
+    ((name, entry),) = read_budget(at(server.url))[0].items()
+    assert name.startswith(provider.base_url)
+    assert (entry.accepted, entry.requests.told, entry.holders) == (provider.counters.accepted, 100.0, {})
+    assert entry.accepted >= 2
+    assert not list(tmp_path.rglob("limits.db"))
 
 
 def test_plait_limits_says_which_server_it_cannot_reach() -> None:

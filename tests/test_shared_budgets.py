@@ -165,6 +165,35 @@ def test_a_process_is_looked_for_on_its_own_machine_only() -> None:
     assert placed_among_hosts(name) == name != placed("7-1")
 
 
+def test_a_state_that_makes_no_sense_is_learnt_anew_and_its_day_is_kept(place: Place) -> None:
+    part = Part("e", Bound(rpd=100))
+    with hosts(place) as (one, other):
+        one.ask(part, report=Report(one.holder, sent=40))
+        spoilt = entries(place)[0]["e"]
+        spoilt.requests.rate = spoilt.requests.unit = 0.0
+        ledger = place.open(SystemClock())
+        ledger.change(["e"], lambda _states, _moment: [dump(spoilt)])
+        ledger.close()
+        assert other.ask(part).requests > 0
+        assert one.ask(part).requests > 0
+        assert one.budget.exchanges == 2
+        found = entries(place)[0]["e"]
+        assert (found.requests.rate, found.day.requests) == (None, 40)
+
+
+def test_a_models_name_may_be_anything(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    names = ["a\0b", "\ud800", "'; DROP TABLE plait_budget; --", "%s", "*", "m" * 20_000, "m" * 20_000 + "n"]
+    with hosts(place, SystemClock()) as (one,):
+        for name in names:
+            lease = one.ask(Part(name), Part(name, Bound(max_concurrency=2)))
+            assert lease.slots == 2
+        assert one.budget.exchanges == len(names)
+        found = entries(place)[0]
+        assert len(found) == len(names)
+        assert max(map(len, found)) < 600
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING and "limits" in each.getMessage()]
+
+
 def test_closing_gives_back_what_was_held(place: Place) -> None:
     part = Part("e", Bound(max_concurrency=4))
     with hosts(place) as (one, other):
@@ -277,6 +306,31 @@ def test_a_server_that_falls_silent_stops_no_call(server: Place, caplog: pytest.
         wire.close()  # what was swallowed will never come
         assert one.ask(Part("e")).slots
     assert len(warnings(caplog)) == 1
+
+
+def cut_all(server: Place) -> None:
+    if server.kind == "postgres":
+        import psycopg
+
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            others = "pid <> pg_backend_pid() AND datname = current_database() AND application_name = 'plait budget'"
+            found = connection.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")
+            assert found.fetchall() == [(True,)]
+    else:
+        import redis
+
+        with redis.Redis.from_url(server.url) as client:
+            assert client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+def test_a_connection_that_was_cut_is_made_anew_without_a_word(server: Place, caplog: pytest.LogCaptureFixture) -> None:
+    with hosts(server, SystemClock()) as (one,):
+        one.ask(Part("e"))
+        cut_all(server)
+        one.ask(Part("e"), report=Report(one.holder, successes=1))
+        assert one.budget.exchanges == 2
+    assert warnings(caplog) == []
+    assert entries(server)[0]["e"].accepted == 1
 
 
 def place_at(kind: str, url: str) -> Place:

@@ -108,6 +108,9 @@ class Limits:
     tpd: Annotated[str | None, bound("--tpd", "N", "Tokens a day, for endpoints that set none.")] = None
     max_attempts: Annotated[str | None, bound("--max-attempts", "N", "Attempts per call, the first included.")] = None
     max_wait_s: Annotated[str | None, bound("--max-wait", "S", "Seconds to wait for a spent daily quota.")] = None
+    budget: Annotated[
+        str | None, bound("--budget", "URL", "Share limits with other machines: redis://... or postgresql://...")
+    ] = None
 
     def given(self) -> dict[str, str | None]:
         """By the setting's name."""

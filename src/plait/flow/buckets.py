@@ -38,6 +38,7 @@ _STEPS = 32
 _IDLE_S = 0.5
 """Without a known limit, a demand that stops for so long begins anew."""
 _TRIALS = 3
+_REPORTED_S = 0.05
 
 _ENOUGH = 5.0
 """Calls accepted between two refusals from which on their rate is believed."""
@@ -169,6 +170,23 @@ class Bucket:
         self.history.append((now, self.spent))
         if len(self.history) > _STEPS:
             del self.history[1::2]
+
+    def sent_since(self, at: float, own: float) -> float:
+        """Units that all holders sent after a time, as far as they have reported; of which one's own are known.
+
+        Reports come a little after what they tell of, so what was known a little later is taken for what was sent.
+        """
+        at += _REPORTED_S
+        before, then = (self.since, 0.0), (self.at, self.spent)
+        for step in reversed(self.history):
+            if step[0] <= at:
+                before = step
+                break
+            then = step
+        if not before[0] <= at < then[0]:
+            return own
+        part = (at - before[0]) / (then[0] - before[0])
+        return max(own, self.spent - before[1] - part * (then[1] - before[1]))
 
     def note_unanswered(self, units: float) -> None:
         """Calls among those sent that reached nobody, and so used nothing up."""

@@ -1,4 +1,4 @@
-"""Where the state of the control law lives: in this process, or shared by all processes of a host."""
+"""Where the state of the control law lives: in this process, or shared with others."""
 
 from __future__ import annotations
 
@@ -45,10 +45,14 @@ class Budget(Protocol):
 
 
 class MemoryBudget:
-    """The budget of one process. A report may come in the middle of another, from a garbage collection."""
+    """The budget of one process. A report may come in the middle of another, from a garbage collection.
 
-    def __init__(self, clock: Clock) -> None:
+    `begin` makes the entry of a part at its first report, given the time; one of which nothing is known by default.
+    """
+
+    def __init__(self, clock: Clock, *, begin: Callable[[Part, float], Entry] | None = None) -> None:
         self._clock = clock
+        self._begin = begin or new_entry
         self._entries: dict[str, Entry] = {}
         self._wishes: deque[tuple[Sequence[Part], Report, Deliver]] = deque()
         self._lock = threading.Lock()
@@ -70,7 +74,7 @@ class MemoryBudget:
         except Exception:  # calls wait for it: better to learn anew than to let them hang
             logger.exception("what was learnt of %s made no sense and is learnt anew", parts[0].name)
             for part in parts:
-                self._entries.pop(part.name, None)
+                self._entries[part.name] = new_entry(part, now)
             report.refusals, report.told = [], []
             return exchange([(self._entry(part, now), part.bound) for part in parts], report, now, wall)
 
@@ -79,12 +83,16 @@ class MemoryBudget:
         if entry is None:
             if len(self._entries) >= _MOST_ENTRIES:
                 self._entries = {name: kept for name, kept in self._entries.items() if kept.holders or kept.rpm}
-            entry = self._entries[part.name] = new_entry(part, now)
+            entry = self._entries[part.name] = self._begin(part, now)
         return entry
 
     def entry(self, name: str) -> Entry | None:
         """What is known under a name."""
         return self._entries.get(name)
+
+    def entries(self) -> dict[str, Entry]:
+        """All that is known, by name."""
+        return dict(self._entries)
 
     def close(self) -> None:
         """Nothing outlives the process."""

@@ -146,13 +146,14 @@ def _learn_refusal(entry: Entry, bound: Bound, refusal: Refusal, others: int, no
 
 
 def _heed(entry: Entry, told: Told, now: float, wall: float) -> None:
-    advice = told.advice
+    advice, at = told.advice, told.sent_at
+    requests, tokens = told.requests_after, told.tokens_after
+    if len(entry.holders) > 1:
+        requests, tokens = entry.requests.sent_since(at, requests), entry.tokens.sent_since(at, tokens)
     if advice.requests:
-        entry.requests.advise(
-            *_per_second(advice.requests), told.sent_at, told.requests_after, entry.promised_requests, now
-        )
+        entry.requests.advise(*_per_second(advice.requests), at, requests, entry.promised_requests, now)
     if advice.tokens:
-        entry.tokens.advise(*_per_second(advice.tokens), told.sent_at, told.tokens_after, entry.promised_tokens, now)
+        entry.tokens.advise(*_per_second(advice.tokens), at, tokens, entry.promised_tokens, now)
     for reading in (advice.requests_day, advice.tokens_day):
         if reading and reading.remaining is not None and reading.remaining < 1 and reading.reset_s:
             entry.day.spent_until = max(entry.day.spent_until, wall + reading.reset_s)

@@ -53,12 +53,12 @@ def _promise(
     # One call may go a little over the day's end: what it will cost is not known before.
     tokens = min(_tokens_wanted(entries, report, requests), max(report.first_tokens, allowance))
     first = max(1.0, report.first_tokens)
+    wait_s, cause = _held_up(entries, report.holder, first, max(first, tokens), now)
+    if wait_s:
+        return _come_back(lease, now + wait_s, cause)
     for entry, _ in entries:
-        for hard, needed, cause in ((entry.rpm, 1.0, "rpm"), (entry.tpm, first, "tpm")):
-            if hard is not None and (wait_s := hard.wait_s(needed)) > 0:
-                return _come_back(lease, now + wait_s, "rpm" if cause == "rpm" else "tpm")
         requests = min(requests, max(1.0, math.floor(entry.rpm.level))) if entry.rpm else requests
-        tokens = min(tokens, max(first, entry.tpm.level)) if entry.tpm else tokens
+        tokens = min(tokens, max(first, entry.tpm.free(report.holder))) if entry.tpm else tokens
     starts, spacing, token_spacing = now, 0.0, 0.0
     binding: Cause = "rpm"
     for entry, _ in entries:
@@ -68,6 +68,7 @@ def _promise(
             entry.rpm.take(holder.requests)
         if entry.tpm:
             entry.tpm.take(holder.tokens)
+            entry.tpm.queue.pop(report.holder, None)
         if not entry.learns:
             continue
         at, interval = entry.requests.promise(requests, 1.0, now)
@@ -88,6 +89,23 @@ def _promise(
         expires_at=max(lease.expires_at, starts + _EXPIRES_S),
         cause=binding,
     )
+
+
+def _held_up(
+    entries: Sequence[tuple[Entry, Bound]], holder: str, tokens: float, chunk: float, now: float
+) -> tuple[float, Cause]:
+    """Seconds until the user's bounds have room for a holder's first call; for tokens it queues with the others."""
+    waits_s: list[tuple[float, Cause]] = [(0.0, "rpm")]
+    for entry, _ in entries:
+        if entry.rpm:
+            waits_s.append((entry.rpm.wait_s(1.0, 1.0, holder, now), "rpm"))
+        if entry.tpm:
+            waits_s.append((entry.tpm.wait_s(tokens, chunk, holder, now), "tpm"))
+    wait_s, cause = max(waits_s)
+    for entry, _ in entries:
+        if entry.tpm and wait_s:
+            entry.tpm.wait(chunk, holder, now + wait_s)
+    return wait_s, cause
 
 
 def _come_back(lease: Lease, at: float, cause: Cause) -> Lease:
@@ -131,8 +149,9 @@ def _slots(entries: Sequence[tuple[Entry, Bound]], report: Report, now: float) -
     """Calls that the holder may have in flight: by need, but none more than its part where all need more."""
     wanted = report.in_flight + report.waiting
     found = UNLIMITED
+    asked = max(report.asked, *(bound.max_concurrency or 0 for _, bound in entries))
     for entry, bound in entries:
-        learnt = entry.window.limit if entry.learns else math.inf
+        learnt = entry.window.limit_from(asked) if entry.learns else math.inf
         own = math.inf if bound.max_concurrency is None else bound.max_concurrency
         entry.holders[report.holder].bounded = bound.max_concurrency is not None
         others = [holder for name, holder in entry.holders.items() if name != report.holder]

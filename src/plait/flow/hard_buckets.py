@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import takewhile
 
 from plait.flow.buckets import NEVER
+
+_LATE_S = 0.5
 
 
 @dataclass(slots=True)
@@ -16,6 +19,9 @@ class HardBucket:
     at: float = NEVER
     set_at: float = NEVER
     """When somebody who set it last reported."""
+    queue: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """The holders that wait, first come first: what each needs, and until when that is kept for it. Else the small
+    calls of some would always be quicker than a big one of others."""
 
     @property
     def burst(self) -> float:
@@ -32,10 +38,21 @@ class HardBucket:
         self.at = now
         self.level = min(self.burst - held, self.level + self.rate * elapsed)
 
-    def wait_s(self, units: float) -> float:
-        """Seconds until a call of so many units may be sent: what is not there is not promised."""
-        missing = min(units, self.burst) - self.level
+    def wait_s(self, units: float, chunk: float, holder: str, now: float) -> float:
+        """Seconds until a holder may send `units`, or `chunk` where others wait. Nothing is promised ahead of time."""
+        self.queue = {name: kept for name, kept in self.queue.items() if now < kept[1]}
+        needed = chunk if self.queue.keys() - {holder} else units
+        missing = min(needed, self.burst) - self.free(holder)
         return max(missing / self.rate, 0.001) if missing > 1e-6 else 0.0
+
+    def free(self, holder: str) -> float:
+        """Units that are not kept for those who came before."""
+        before = takewhile(lambda name: name != holder, self.queue)
+        return self.level - sum(self.queue[name][0] for name in before)
+
+    def wait(self, units: float, holder: str, until: float) -> None:
+        """Keep its place in the queue; who is not back by then is late, dead or has given up."""
+        self.queue[holder] = (min(units, self.burst), until + _LATE_S)
 
     def take(self, units: float) -> None:
         """Promise units to a holder, to be sent soon."""

@@ -8,11 +8,13 @@ from functools import cache
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from plait.flow.budget_places import budget_url, ledger_at
 from plait.flow.budgets import MemoryBudget
 from plait.flow.clock import SystemClock
 from plait.flow.gate import Gate, Lanes
 from plait.flow.host_budget import HostBudget
 from plait.flow.limits import Limit
+from plait.flow.shared_budgets import SharedBudget
 from plait.settings import Settings
 
 _KEPT = 64
@@ -31,13 +33,17 @@ def gate_for(settings: Settings) -> Gate:
                 if index:
                     _gates.append(_gates.pop(-1 - index))
                 return gate
-        shared = settings.share and settings.home != Path()
-        gate = Gate(
-            settings, clock=_clock, limit=_shared_limit, lanes=_host_lanes(settings.home) if shared else _own_lanes()
-        )
+        gate = Gate(settings, clock=_clock, limit=_shared_limit, lanes=_lanes(settings))
         _gates.append((settings, gate))
         del _gates[:-_KEPT]
         return gate
+
+
+def _lanes(settings: Settings) -> Lanes:
+    url = budget_url(settings)
+    if url is not None:
+        return _server_lanes(url)
+    return _host_lanes(settings.home) if settings.share and settings.home != Path() else _own_lanes()
 
 
 @cache
@@ -47,7 +53,15 @@ def _own_lanes() -> Lanes:
 
 @cache
 def _host_lanes(home: Path) -> Lanes:
-    lanes = Lanes(HostBudget(home / "limits.db", _clock), _clock)
+    return _closed_at_exit(Lanes(HostBudget(home / "limits.db", _clock), _clock))
+
+
+@cache
+def _server_lanes(url: str) -> Lanes:
+    return _closed_at_exit(Lanes(SharedBudget(ledger_at(url), _clock), _clock))
+
+
+def _closed_at_exit(lanes: Lanes) -> Lanes:
     atexit.register(lanes.close)
     return lanes
 
