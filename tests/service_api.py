@@ -76,6 +76,6 @@ async def api_in(folder: Path, auth: Auth | None = None) -> AsyncGenerator[Api]:
     authority: Authority = HandlerAuthority(auth) if auth else OpenAuthority()
     settings = from_env({"PLAIT_HOME": str(folder)})
     options = ServiceOptions(grace_s=0.5)
-    service = Service(app=APP, settings=settings, file=folder / "service.db", options=options, authority=authority)
+    service = Service(app=APP, settings=settings, address=folder / "service.db", options=options, authority=authority)
     async with service:
         yield Api(service, app_of(service))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from plait.service.crons import CALLER, CronClock, kept_caller, next_time
 from plait.service.graphs import assistant_id
 from plait.service.options import ServiceOptions
 from plait.service.services import Service
+from plait.store.connections import Connection
 from plait.store.service.records import EVERYTHING, Access, CronRecord, KeyRecord, RunRecord
 from tests.service_api import by_header
 from tests.serving import settings_in
@@ -94,9 +94,9 @@ class Stand:
         return [run for run in await self.runs(cron_id) if run.run_id in new]
 
     async def runs(self, cron_id: str) -> list[RunRecord]:
-        def work(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-            sql = "SELECT run_id, thread_id FROM runs WHERE metadata ->> 'cron_id' = ?"
-            return list(connection.execute(sql, (cron_id,)))
+        def work(connection: Connection) -> list[tuple[str, str]]:
+            sql = "SELECT run_id, thread_id FROM runs WHERE instr(metadata, ?) > 0"
+            return list(connection.execute(sql, (f'"cron_id":"{cron_id}"',)))
 
         store = self.service.store
         found = [await store.runs.get(*ids) for ids in await store.read(work)]

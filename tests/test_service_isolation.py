@@ -30,7 +30,8 @@ from tests.service_worlds import MARK, Attempt, World, made_world
 from tests.serving import listening, settings_in
 
 OPEN = {
-    ("GET", "/ok"), ("GET", "/health"), ("GET", "/info"), ("GET", "/"), ("HEAD", "/"), ("GET", "/page/{name}"), ("HEAD", "/page/{name}"),
+    ("GET", "/ok"), ("GET", "/health"),
+    ("GET", "/info"), ("GET", "/"), ("HEAD", "/"), ("GET", "/page/{name}"), ("HEAD", "/page/{name}"),
 }  # fmt: skip
 """What is said of the service itself, and the page that asks people for their key."""
 WAYS = ("keys", "auth", "host")

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 from plait.errors import StoreError
 from plait.flow.holders import lives, placed
-from plait.store.addresses import Address
+from plait.store.addresses import Address, medium_of
 from plait.store.connections import Connection
 from plait.store.postgres.functions import define
 from plait.store.postgres.sessions import Session
+from plait.store.saver_rows import prepare_checkpoints
 from plait.store.service import (
     AssistantQuery,
     CronQuery,
@@ -47,6 +48,7 @@ from plait.store.service.records import (
 )
 from plait.store.service.rows import dumped
 from plait.store.service.schema import VERSION
+from plait.store.writers import Writer
 from tests.clocks import FakeClock
 from tests.servers import Server
 
@@ -772,6 +774,89 @@ async def test_crons_are_found_changed_and_removed_with_their_assistant(store: S
     assert await store.crons.delete("c1", ALICE)
     assert await store.assistants.delete("a", ALICE)
     assert [one.cron_id for one in await store.crons.search(ALICE)] == ["c2"]
+
+
+async def test_an_idle_server_takes_what_could_have_begun_elsewhere(
+    store: ServiceStore, other: ServiceStore, clock: FakeClock
+) -> None:
+    now = clock.wall()
+
+    def waiting(name: str, **more: object) -> RunRecord:
+        made = run(name, str(more.pop("thread_id", name)), server="busy", created_at=now)
+        return replace(made, updated_at=now, **more)  # type: ignore[arg-type]
+
+    await store.keys.create(KeyRecord("k", "digest", "alice", max_running=2))
+    await store.runs.add(waiting("running", thread_id="t", key_id="k"), thread=thread("t"))
+    assert await store.runs.claim("running", "busy") == "claimed"
+    for record in (
+        waiting("behind", thread_id="t"),
+        waiting("background", interactive=False),
+        waiting("plain"),
+        waiting("later", start_after=now + 60),
+        waiting("stays", kwargs={"stays": True}),
+        waiting("asked to end", cancel="interrupt"),
+        waiting("of the key", key_id="k"),
+        waiting("too much of the key", key_id="k"),
+    ):
+        await store.runs.add(record, thread=thread(record.thread_id))
+    assert await other.runs.take("idle", most=9, waited_s=1.0) == []
+    clock.advance(1)
+    assert await other.runs.take("busy", most=9, waited_s=1.0) == []
+    first = await store.runs.take("idle", most=1, waited_s=1.0)
+    assert [each.run_id for each in first] == ["plain"]
+    found = await asyncio.gather(*(one.runs.take("idle", most=2, waited_s=1.0) for one in (store, other, other)))
+    taken = ["plain", *(each.run_id for some in found for each in some)]
+    assert sorted(taken) == ["background", "of the key", "plain"]
+    assert await store.runs.servers_of(["plain", "behind", "absent"]) == {"plain": "idle", "behind": "busy"}
+    assert await store.runs.claim("plain", "busy") == "gone"
+    assert await store.runs.claim("plain", "idle") == "claimed"
+    assert sorted(await store.runs.held("idle")) == sorted(taken)
+
+
+async def test_a_server_goes_on_with_runs_of_its_own_that_it_lost_track_of(store: ServiceStore) -> None:
+    await begun(store, "lost", "t1")
+    await begun(store, "known", "t2")
+    adopted = await store.runs.adopt("s", "s", max_attempts=3, only=["lost"])
+    assert [(each.run_id, each.status) for each in adopted.resumed] == [("lost", "pending")]
+    assert await run_status(store, "known") == "running"
+
+
+async def test_servers_of_another_plait_are_refused_while_one_lives(address: Address, clock: FakeClock) -> None:
+    async with ServiceStore(address, clock=clock.wall, version="1.2.3") as store:
+        await store.servers.beat("1@2-3")
+        async with ServiceStore(address, clock=clock.wall, version="1.2.9"):
+            pass
+        for version in ("1.3.0", "2.2.3"):
+            newer = ServiceStore(address, clock=clock.wall, version=version)
+            with pytest.raises(StoreError, match=f"found 1@2-3 of plait 1.2.3 .* this is plait {version}"):
+                await newer.open()
+            await newer.close()
+        clock.advance(11)
+        async with ServiceStore(address, clock=clock.wall, version="2.0.0"):
+            pass
+
+
+async def test_tables_of_something_else_are_not_taken_for_plaits(postgres: str) -> None:
+    def theirs(connection: Connection) -> None:
+        connection.execute("CREATE TABLE checkpoints (thread_id TEXT)")
+
+    writer = Writer(medium_of(postgres))
+    await writer.do(theirs)
+    await asyncio.to_thread(writer.close)
+    store = ServiceStore(postgres, also=[prepare_checkpoints])
+    with pytest.raises(StoreError, match=r"checkpoints.*already exists.*tables of something else"):
+        await store.open()
+    await store.close()
+
+
+async def test_text_that_postgresql_cannot_hold_is_refused_and_the_store_goes_on(postgres: str) -> None:
+    async with ServiceStore(postgres) as store:
+        with pytest.raises(ValueError, match="NUL"):
+            await store.assistants.create(AssistantRecord("a", "g", "cut\0short"))
+        await store.threads.create(ThreadRecord("t", metadata={"cut\0": "short\0"}))
+        found = await store.threads.get("t")
+        assert found is not None
+        assert found.metadata == {"cut\0": "short\0"}
 
 
 @pytest.fixture

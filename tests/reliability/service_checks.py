@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from plait.simulator import Body
 from plait.simulator.prompts import last_user_message
-from plait.store.files import open_to_read
+from plait.store.addresses import Address, medium_of
+from plait.store.connections import Connection
 from tests.reliability.service_clients import Asked, Clients
 from tests.reliability.service_graphs import AT_ONCE, CALLS
 
@@ -48,35 +49,46 @@ class Run:
     error: str
 
 
-def runs_in(file: Path) -> list[Run]:
+@contextmanager
+def reading(address: Address) -> Iterator[Connection]:
+    """A connection to look at what servers have in their store."""
+    medium = medium_of(address)
+    connection = medium.open_to_read()
+    try:
+        yield connection
+    finally:
+        medium.close(connection, whole=False)
+
+
+def runs_in(address: Address) -> list[Run]:
     """All of them, the oldest first."""
     sql = "SELECT run_id, thread_id, kwargs, status, attempt, error FROM runs ORDER BY number"
-    with closing(open_to_read(file)) as connection:
+    with reading(address) as connection:
         return [
             Run(run_id, thread_id, _topic(kwargs), status, attempt, error or "")
             for run_id, thread_id, kwargs, status, attempt, error in connection.execute(sql)
         ]
 
 
-def all_over(file: Path) -> bool:
+def all_over(address: Address) -> bool:
     """Whether nothing is pending or running."""
-    return all(run.status in OVER for run in runs_in(file))
+    return all(run.status in OVER for run in runs_in(address))
 
 
 class Ledger:
     """What was asked for and kept, from one death to the next."""
 
-    def __init__(self, calls: Calls, file: Path) -> None:
+    def __init__(self, calls: Calls, address: Address) -> None:
         self._calls = calls
-        self._file = file
+        self._address = address
         self._ended: dict[str, int] = {}
         """Calls of runs that were over at a death."""
         self.lost: Counter[str] = Counter()
 
     def close(self, deaths: int = 1) -> None:
         """Nobody runs: note what is lost. Fails where a run lost more than it had in flight at its deaths."""
-        kept, asked = _kept(self._file), Counter(self._calls.asked)
-        for run in runs_in(self._file):
+        kept, asked = _kept(self._address), Counter(self._calls.asked)
+        for run in runs_in(self._address):
             if run.status in OVER:
                 self._ended.setdefault(run.topic, asked[run.topic])
                 continue
@@ -87,7 +99,7 @@ class Ledger:
     def check(self) -> None:
         """All is over: no run was paid for again, but for what it had in flight when its server died."""
         asked = self._calls.asked
-        for run in runs_in(self._file):
+        for run in runs_in(self._address):
             more = asked[run.topic] - CALLS
             assert more <= AT_ONCE * (run.attempt - 1), f"{run} was paid {more} calls too often"
             assert more >= 0 or run.status != "success", run
@@ -96,17 +108,17 @@ class Ledger:
 
     def check_lost(self) -> None:
         """The same, exactly, where nobody ran when it was closed."""
-        for run in runs_in(self._file):
+        for run in runs_in(self._address):
             if run.status == "success":
                 assert self._calls.asked[run.topic] == CALLS + self.lost[run.topic], run
 
 
-def check_ends(file: Path) -> Counter[str]:
+def check_ends(address: Address) -> Counter[str]:
     """No run is forgotten and no thread stays busy; how many runs ended how."""
-    found = runs_in(file)
+    found = runs_in(address)
     for run in found:
         assert run.status == "success" or (run.status == "error" and "ServerDied" in run.error), run
-    with closing(open_to_read(file)) as connection:
+    with reading(address) as connection:
         threads = connection.execute('SELECT thread_id, status, "values" FROM threads').fetchall()
     open_threads = [thread for thread, status, _ in threads if status not in ("idle", "interrupted", "error")]
     assert open_threads == []
@@ -171,8 +183,8 @@ def _turn(line: list[str], name: str) -> None:
         line.append(name)
 
 
-def _kept(file: Path) -> Counter[str]:
-    with closing(open_to_read(file)) as connection:
+def _kept(address: Address) -> Counter[str]:
+    with reading(address) as connection:
         bodies = connection.execute("SELECT body FROM calls").fetchall()
     return Counter(_topic(body.decode()) for (body,) in bodies)
 

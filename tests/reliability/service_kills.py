@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plait.simulator import Profile, Simulator, running
+from plait.simulator import Profile, running
+from plait.store.addresses import Address
 from tests.reliability.service_checks import (
     OVER,
     Calls,
@@ -27,6 +28,7 @@ from tests.reliability.service_checks import (
 from tests.reliability.service_clients import Clients
 from tests.reliability.service_graphs import CALLS
 from tests.reliability.service_processes import PATIENCE_S, Servers, until
+from tests.servers import Server
 
 _STOPPED_S = 12.0
 """Longer than a server may be silent before others take its runs over."""
@@ -46,6 +48,8 @@ class Plan:
     """The provider's."""
     stop: bool = False
     """Stop a server for a while (SIGSTOP) in place of killing it."""
+    outage: float | None = None
+    """Stop the database for so many seconds in place of a server."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,15 +70,19 @@ class Figures:
     seconds: float = 0.0
 
 
-def kill_servers(folder: Path, plan: Plan) -> Figures:
-    """Let clients ask, kill a server at a random moment, start another one, as often as the plan says; check it all."""
+def kill_servers(folder: Path, plan: Plan, *, database: Server | None = None) -> Figures:
+    """Let clients ask, kill a server at a random moment, start another one, as often as the plan says; check it all.
+
+    The servers' store is in the PostgreSQL `database`, else in a file.
+    """
     began, calls = time.monotonic(), Calls()
     profile = Profile(latency_s=plan.latency_s, latency_law="lognormal", gap_s=0.02, seed=plan.seed)
     with running(profile, answer=calls.answer, record=False) as provider:
         provider.behave = calls.note
-        with Servers(folder, provider, "--grace", "1s") as servers:
-            ledger = Ledger(calls, servers.file)
-            attack = Attack(servers, provider, ledger, random.Random(plan.seed), plan)
+        address = database.url if database is not None else None
+        with Servers(folder, provider, "--grace", "1s", address=address) as servers:
+            ledger = Ledger(calls, servers.address)
+            attack = Attack(servers, ledger, random.Random(plan.seed), plan, database)
             figures = asyncio.run(_attacked(servers, attack, plan))
             figures.received = provider.counters.received
             _check(figures, servers, ledger, plan)
@@ -86,13 +94,13 @@ async def _attacked(servers: Servers, attack: Attack, plan: Plan) -> Figures:
     await asyncio.gather(*(asyncio.to_thread(servers.start) for _ in range(plan.servers)))
     async with Clients(servers, plan.seed) as clients:
         for _ in range(plan.kills):
-            clients.ask(plan.runs - await asyncio.to_thread(_count_open, servers.file))
+            clients.ask(plan.runs - await asyncio.to_thread(_count_open, servers.address))
             await attack.moment()
-            await (attack.stop() if plan.stop else attack.kill())
+            await attack.strike()
         await clients.done()
-        await until(lambda: asyncio.to_thread(all_over, servers.file))
+        await until(lambda: asyncio.to_thread(all_over, servers.address))
         await check_states(clients)
-        known(clients.asked, await asyncio.to_thread(runs_in, servers.file))
+        known(clients.asked, await asyncio.to_thread(runs_in, servers.address))
         return Figures(kills=plan.kills, events=await check_streams(clients))
 
 
@@ -100,14 +108,16 @@ class Attack:
     """Kills and stops servers; `ledger` is closed whenever none is left."""
 
     def __init__(
-        self, servers: Servers, provider: Simulator, ledger: Ledger, chance: random.Random, plan: Plan
+        self, servers: Servers, ledger: Ledger, chance: random.Random, plan: Plan, database: Server | None
     ) -> None:
         self._servers = servers
-        self._provider = provider
+        self._provider = servers.provider
+        self._database = database
         self._ledger = ledger
         self._chance = chance
         self._plan = plan
         self._deaths = 0
+        self._cuts = 0
 
     async def moment(self) -> None:
         """Return at a random moment of the runs that were asked for last."""
@@ -118,6 +128,24 @@ class Attack:
             async with asyncio.timeout(PATIENCE_S / 6):
                 await self._provider.reach(lambda found: found.received >= target)
         await asyncio.sleep(self._chance.uniform(0.0, 0.05))
+
+    async def strike(self) -> None:
+        """What the plan says."""
+        if self._plan.outage is not None:
+            await self.cut()
+        elif self._plan.stop:
+            await self.stop()
+        else:
+            await self.kill()
+
+    async def cut(self) -> None:
+        """Stop the database, in good order and by kill -9 in turn, and start it again after a while."""
+        assert self._database is not None
+        assert self._plan.outage is not None
+        self._cuts += 1
+        await asyncio.to_thread(self._database.stop, kill=self._cuts % 2 == 0)
+        await asyncio.sleep(self._plan.outage)
+        await asyncio.to_thread(self._database.start)
 
     async def kill(self) -> None:
         """kill -9 one of them, and start as many as are to be kept."""
@@ -140,7 +168,7 @@ class Attack:
 
 
 def _check(figures: Figures, servers: Servers, ledger: Ledger, plan: Plan) -> None:
-    figures.statuses = check_ends(servers.file)
+    figures.statuses = check_ends(servers.address)
     figures.runs = figures.statuses.total()
     figures.needed = CALLS * figures.runs
     figures.in_flight = figures.received - figures.needed
@@ -151,5 +179,5 @@ def _check(figures: Figures, servers: Servers, ledger: Ledger, plan: Plan) -> No
         check_turns(servers.notes)
 
 
-def _count_open(file: Path) -> int:
-    return sum(run.status not in OVER for run in runs_in(file))
+def _count_open(address: Address) -> int:
+    return sum(run.status not in OVER for run in runs_in(address))

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from plait.simulator import Simulator
+from plait.store.addresses import Address
 from tests.reliability import service_graphs
 from tests.reliability.providers import environment
 
@@ -34,11 +35,11 @@ def write_app(folder: Path) -> Path:
 
 
 class Servers:
-    """Those that run now, on one store in `folder`, with one provider."""
+    """Those that run now, with one provider, on one store: that of the address, else a file in `folder`."""
 
-    def __init__(self, folder: Path, provider: Simulator, *options: str) -> None:
+    def __init__(self, folder: Path, provider: Simulator, *options: str, address: Address | None = None) -> None:
         self.provider = provider
-        self.file = folder / "service.db"
+        self.address = address or folder / "service.db"
         self.notes = folder / "notes"
         self._app = write_app(folder / "app")
         self._folder = folder
@@ -59,7 +60,7 @@ class Servers:
 
     def start(self, *options: str) -> Server:
         """One more, which answers."""
-        arguments = ["serve", "--port", "0", "--store", str(self.file), "--app", str(self._app)]
+        arguments = ["serve", "--port", "0", "--store", str(self.address), "--app", str(self._app)]
         log = self._folder / f"server-{next(self._numbers)}.log"
         server = Server([*arguments, *(options or self._options)], self._env, log=log)
         self._started.append(server)

@@ -32,11 +32,11 @@ from plait.service.routes import (
     workflows,
 )
 from plait.service.routes.service_routes import router_for
-from plait.service.services import FILE_NAME, Service
+from plait.service.services import Service, address_for
 from plait.settings import Settings, from_env
+from plait.store.addresses import Address, is_dsn
 
 _EXPOSED = ["Content-Location", "Location", "Retry-After", "X-Pagination-Next", "X-Pagination-Total"]
-_OPEN = (systems, pages)
 _GUARDED = (workflows, assistants, threads, states, runs, crons, items, generate, chat_completions, metrics)
 
 
@@ -46,7 +46,7 @@ def create_router(
     owner: Any = None,
     settings: Settings | None = None,
     options: ServiceOptions | None = None,
-    store: Path | None = None,
+    store: Address | None = None,
     listeners: Sequence[Listener] = (),
 ) -> APIRouter:
     """The service's routes, for an application that is there: `app.include_router(create_router("langgraph.json"))`.
@@ -54,7 +54,8 @@ def create_router(
     `app` is a langgraph.json, its folder, or an App; else the nearest above the working directory, else plait's own.
     `owner` is the host's dependency that says whose request it is (`Depends(current_user)`): a text, or an object or a
     mapping with `identity`, `id` or `sub`; without it the app's own Auth, API keys if there are any, or nobody decides.
-    `store` is the file that everything is kept in (`service.db` in plait's home folder).
+    `store` is where everything is kept: a file, or the DSN of a PostgreSQL database that other servers may share
+    (`postgresql://...`); else that of the settings (PLAIT_STORE), else `service.db` in plait's home folder.
 
     The router's lifespan, which FastAPI runs with the application's, opens the store and begins what waits in it.
     Blocks: reads the app's file. Raises AppError and SettingsError.
@@ -69,7 +70,7 @@ def create_app(
     *,
     settings: Settings | None = None,
     options: ServiceOptions | None = None,
-    store: Path | None = None,
+    store: Address | None = None,
     require_keys: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> FastAPI:
@@ -91,8 +92,8 @@ def router_of(service: Service, *, owner: Any = None) -> APIRouter:
 
     router = APIRouter(lifespan=lifespan)
     before = [Depends(_noted(owner))] if owner is not None else []
-    for module in _OPEN:
-        router.include_router(module.router)
+    router.include_router(systems.router, dependencies=[systems.standing(service)])
+    router.include_router(pages.router)
     for module in _GUARDED:
         router.include_router(router_for(module.router, service, before=before))
     return router
@@ -132,7 +133,7 @@ def _service(
     app: App | Path | str | None,
     settings: Settings | None,
     options: ServiceOptions | None,
-    store: Path | None,
+    store: Address | None,
     *,
     authority: Authority | None = None,
     require_keys: bool = False,
@@ -140,11 +141,13 @@ def _service(
 ) -> Service:
     found = app if isinstance(app, App) else find_app(Path(app) if app is not None else None)
     settings = settings or from_env(section=found.section, fallback=found.env)
+    if isinstance(store, str) and is_dsn(store):
+        settings = settings.override(store=store)  # limits are shared over it, too
     return Service(
         app=found,
         # The embedded model answers where it is named: nobody is to take its words for those of a real one.
         settings=replace(settings, embedded=False),
-        file=store or settings.home / FILE_NAME,
+        address=address_for(settings, store),
         options=options or ServiceOptions(),
         authority=authority,
         require_keys=require_keys,

@@ -65,6 +65,10 @@ class Listener(Protocol):
         """A client read its stream too slowly and lost events of it."""
         ...
 
+    def on_moved(self, run: RunRecord) -> None:
+        """Another server has it now, and will tell its listeners of it."""
+        ...
+
     def on_ended(self, run: RunRecord, figures: Figures) -> None:
         """A run is over, or was given up before it began. Its status is stored and its streams are closed."""
         ...
@@ -114,6 +118,11 @@ class Listeners:
         for listener in self._listeners:
             with _logged():
                 listener.on_reader_cut(run)
+
+    def on_moved(self, run: RunRecord) -> None:
+        for listener in self._listeners:
+            with _logged():
+                listener.on_moved(run)
 
     def on_ended(self, run: RunRecord, figures: Figures) -> None:
         for listener in self._listeners:

@@ -55,6 +55,9 @@ class RunLog:
     def on_reader_cut(self, run: RunRecord) -> None:
         logger.warning("a client read its stream too slowly and lost it", extra={_FIELDS: _names(run)})
 
+    def on_moved(self, run: RunRecord) -> None:
+        logger.info("another server has the run now", extra={_FIELDS: _names(run)})
+
     def on_ended(self, run: RunRecord, figures: Figures) -> None:
         level = logging.WARNING if run.status in ("error", "timeout") else logging.INFO
         if not logger.isEnabledFor(level):

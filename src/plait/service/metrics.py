@@ -78,6 +78,10 @@ class Metrics:
     def on_reader_cut(self, run: RunRecord) -> None:
         self._cut.inc()
 
+    def on_moved(self, run: RunRecord) -> None:
+        self._queued.pop(run.run_id, None)
+        self._running.pop(run.run_id, None)
+
     def on_ended(self, run: RunRecord, figures: Figures) -> None:
         self._queued.pop(run.run_id, None)
         began = self._running.pop(run.run_id, None) is not None

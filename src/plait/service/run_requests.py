@@ -15,6 +15,7 @@ from plait.service.running.admissions import ENDS_WITH_CLIENT
 from plait.service.running.requests import RunRequest
 from plait.service.snapshots import iso
 from plait.service.webhook_targets import target_of
+from plait.store.service.adoptions import STAYS
 from plait.store.service.records import Access, RunRecord
 
 
@@ -77,7 +78,7 @@ def check_webhook(url: str, hosts: Sequence[str]) -> None:
 
 def run_json(run: RunRecord) -> dict[str, object]:
     """The run as the API shows it."""
-    kwargs = {key: value for key, value in run.kwargs.items() if key not in ("context_given", ENDS_WITH_CLIENT)}
+    kwargs = {key: value for key, value in run.kwargs.items() if key not in ("context_given", ENDS_WITH_CLIENT, STAYS)}
     return {
         "run_id": run.run_id,
         "thread_id": run.thread_id,

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -14,7 +13,7 @@ from uuid import uuid4
 from plait.app import App
 from plait.batches.rows import known_keys
 from plait.flow.clock import SystemClock
-from plait.flow.holders import placed
+from plait.flow.holders import lives, placed_among_hosts
 from plait.flow.registry import gate_for
 from plait.masking import masked, redacted
 from plait.prices import load_prices
@@ -32,19 +31,26 @@ from plait.service.running.keepers import Keeper
 from plait.service.running.runners import Runner
 from plait.service.webhooks import Webhooks
 from plait.settings import Settings
+from plait.store.addresses import Address
 from plait.store.items import Items, prepare_items
 from plait.store.savers import Saver, prepare_checkpoints
-from plait.store.schema import prepare_calls
-from plait.store.service import ServiceStore
+from plait.store.service import ServiceStore, prepare_answers
 
 FILE_NAME = "service.db"
+_SILENT_S = 4.0  # it is asked once a second
+
+
+def address_for(settings: Settings, store: Address | None = None) -> Address:
+    """Where a service of these settings keeps what it has to: `store`, else their DSN, else a file in their home."""
+    return store or settings.store or settings.home / FILE_NAME
 
 
 class Service:
     """What stands behind the routes. `async with` opens the store and begins to run what waits in it.
 
-    `file` is what everything is kept in. Leaving the block drains: no new runs, running ones have `options.grace_s` to
-    finish and are parked after that. Everything but `app`, `settings` and `options` is there inside the block only.
+    `address` is where everything is kept: a file, or a PostgreSQL database that servers on other hosts may share.
+    Leaving the block drains: no new runs, running ones have `options.grace_s` to finish and are parked after that.
+    Everything but `app`, `settings` and `options` is there inside the block only.
     """
 
     store: ServiceStore
@@ -54,13 +60,14 @@ class Service:
     authority: Authority
     limits: KeyLimits
     runner: Runner
+    keeper: Keeper
 
     def __init__(
         self,
         *,
         app: App,
         settings: Settings,
-        file: Path,
+        address: Address,
         options: ServiceOptions,
         authority: Authority | None = None,
         require_keys: bool = False,
@@ -70,7 +77,7 @@ class Service:
         self.settings = settings
         self._keys = known_keys(settings)
         self.options = options
-        self._file = file
+        self.address = address
         self._authority = authority
         self._require_keys = require_keys
         self.metrics = Metrics()
@@ -103,15 +110,25 @@ class Service:
         """Whether this is inside the block."""
         return self._users > 0
 
+    def trouble(self) -> str | None:
+        """Why requests had better go to another server, in words; None where all is well."""
+        if not self.is_open:
+            return "the service was not started"
+        if self.runner.draining:
+            return "the server is shutting down"
+        if self.keeper.silent_s > _SILENT_S:
+            return f"the store has not answered for {self.keeper.silent_s:.0f} s"
+        return None
+
     def clean(self, text: str) -> str:
         """The text of an error without keys and passwords, which what failed may have repeated."""
         return redacted(masked(text), self._keys)
 
     async def _open(self, stack: AsyncExitStack) -> None:
         self.store = await stack.enter_async_context(
-            ServiceStore(self._file, also=(prepare_checkpoints, prepare_items, prepare_calls))
+            ServiceStore(self.address, also=(prepare_checkpoints, prepare_items, prepare_answers), lives=lives)
         )
-        server = await asyncio.to_thread(placed, f"{os.getpid()}-{uuid4().hex[:12]}")
+        server = await asyncio.to_thread(placed_among_hosts, f"{os.getpid()}-{uuid4().hex[:12]}")
         self.saver = Saver(self.store.writer, self.store.read, clean=self.clean, server=server)
         self.items = Items(self.store.writer, self.store.read)
         self.graphs = Graphs(self.app, self.saver, self.items)
@@ -142,7 +159,7 @@ class Service:
             )
         )
         crons = CronClock(self, clock)
-        keeper = Keeper(self.runner, self.store, self.saver, self.options, crons=crons, webhooks=webhooks)
+        self.keeper = keeper = Keeper(self.runner, self.store, self.saver, self.options, crons=crons, webhooks=webhooks)
         # It beats until the last run has ended: others would take them over while they run.
         stack.push_async_callback(keeper.leave)
         await stack.enter_async_context(self.runner)

@@ -86,6 +86,11 @@ class Traces:
     def on_reader_cut(self, run: RunRecord) -> None:
         """Stands in the metrics."""
 
+    def on_moved(self, run: RunRecord) -> None:
+        self._parents.pop(run.run_id, None)
+        if (span := self._spans.pop(run.run_id, None)) is not None:
+            span.end()
+
     def on_ended(self, run: RunRecord, figures: Figures) -> None:
         self._parents.pop(run.run_id, None)
         span = self._spans.pop(run.run_id, None)

@@ -39,10 +39,11 @@ class Medium(Protocol):
 
     def open_to_read(self) -> Connection: ...
 
-    def transact(self, connection: Connection, work: Callable[[Connection], T], *, alone: bool) -> T:
+    def transact(self, connection: Connection, work: Callable[[Connection], T], *, alone: bool | str) -> T:
         """The result of `work` in a transaction, committed; what it raises undoes it.
 
-        `alone`: as if no other transaction ran meanwhile, whatever process it is of. `work` may be called again.
+        `alone`: as if no other transaction ran meanwhile, whatever process it is of; a text: none that is alone, or so
+        among those of the same text. `work` may be called again.
         """
         ...
 
@@ -98,7 +99,7 @@ class FileMedium:
     def open_to_read(self) -> sqlite3.Connection:
         return open_to_read(self.file)
 
-    def transact(self, connection: Connection, work: Callable[[Connection], T], *, alone: bool) -> T:
+    def transact(self, connection: Connection, work: Callable[[Connection], T], *, alone: bool | str) -> T:
         # There is one writer of a file at a time in any case.
         connection.execute("BEGIN IMMEDIATE")
         try:

@@ -32,9 +32,10 @@ class Record:
 class Work:
     """A function to run in its own transaction, and the future that waits for it."""
 
-    __slots__ = ("_future", "_work")
+    __slots__ = ("_future", "_work", "about")
 
-    def __init__(self, work: Callable[[Connection], T], future: asyncio.Future[T]) -> None:
+    def __init__(self, work: Callable[[Connection], T], future: asyncio.Future[T], about: str | None = None) -> None:
+        self.about = about
         self._work: Callable[[Connection], object] = work
         self._future: asyncio.Future[object] = future  # type: ignore[assignment]
 

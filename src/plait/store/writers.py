@@ -65,14 +65,15 @@ class Writer:
         if error is not None:
             raise error
 
-    async def do(self, work: Callable[[Connection], T]) -> T:
+    async def do(self, work: Callable[[Connection], T], *, about: str | None = None) -> T:
         """The result of `work`, run on the writer's thread in its own transaction, after all that was added before.
 
-        No other process writes meanwhile. What it raises undoes its transaction and is raised here; a cancelled waiter
-        does not stop it. It may be called again, where a connection was lost.
+        No other process does so meanwhile; where it is `about` something, none that is about the same, or about all.
+        What it raises undoes its transaction and is raised here; a cancelled waiter does not stop it. It may be called
+        again, where a connection was lost.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._side.put(Work(work, future))
+        self._side.put(Work(work, future, about))
         return await future
 
     @property
@@ -229,7 +230,7 @@ class _WriterThread:
         try:
             if self._failure is not None or self._connection is None:
                 raise self._failure or self._medium.closed_error()
-            work.succeed(self._medium.transact(self._connection, work.run, alone=True))
+            work.succeed(self._medium.transact(self._connection, work.run, alone=work.about or True))
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
             if self._failure is None and not self._medium.blames_one(error):
                 self._fail(error)

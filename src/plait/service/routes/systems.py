@@ -5,14 +5,35 @@ from __future__ import annotations
 import asyncio
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from plait.service.bodies.fields import JsonObject
+from plait.service.problems import documented, problem
+
+if TYPE_CHECKING:
+    from plait.service.services import Service
 
 router = APIRouter(tags=["system"])
 """To be included without asking who calls: load balancers have no key."""
+
+
+def standing(service: Service) -> Any:
+    """The dependency that tells these routes whose they are."""
+
+    async def note(request: Request) -> None:
+        request.state.plait_service = service
+
+    return Depends(note)
+
+
+async def _service(request: Request) -> Any:
+    return request.state.plait_service
+
+
+Standing = Annotated[Any, Depends(_service)]
 
 
 class Okay(BaseModel):
@@ -32,9 +53,21 @@ class Info(BaseModel):
     host: JsonObject = Field(description="Where it runs: always `self-hosted`.")
 
 
-@router.get("/ok")
-async def okay() -> Okay:
-    """Whether the service answers."""
+@router.get("/ok", responses=documented(503))
+async def okay(
+    service: Standing, check_db: Annotated[bool, Query(description="Ask for the store, too.")] = False
+) -> Okay:
+    """Whether the service answers; with `check_db` whether it can do its work."""
+    if check_db and (trouble := service.trouble()):
+        raise problem(503, trouble)
+    return Okay(ok=True)
+
+
+@router.get("/health", responses=documented(503))
+async def health(service: Standing) -> Okay:
+    """Whether requests had better come here: 503 while the store does not answer, and while the server shuts down."""
+    if trouble := service.trouble():
+        raise problem(503, trouble, headers={"Retry-After": "5"})
     return Okay(ok=True)
 
 

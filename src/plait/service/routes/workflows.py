@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,8 +12,8 @@ from fastapi import APIRouter, Query
 from langgraph.pregel import Pregel
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter
 
-from plait.errors import PlaitError, StoreError
-from plait.flow.host_budget import read
+from plait.errors import PlaitError
+from plait.flow.budget_places import read_budget
 from plait.flow.known_limits import Known, known_limits
 from plait.flow.registry import gate_for
 from plait.inputs import InputField, input_fields, input_json_schemas
@@ -265,8 +263,5 @@ def _recent(run: RunRecord, *, waits: bool) -> RecentRun:
 
 
 def _known(settings: Settings) -> list[Known]:
-    file = settings.home / "limits.db"
-    try:
-        return known_limits(read(file), settings, time.monotonic(), time.time())
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"cannot read {file}: {error}; the next model call sets it aside and learns anew") from error
+    entries, now, wall = read_budget(settings)
+    return known_limits(entries, settings, now, wall)

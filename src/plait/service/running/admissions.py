@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 from langchain_core.utils.uuid import uuid7
 
 from plait.service.running.requests import RunRequest
+from plait.store.service.adoptions import STAYS
 from plait.store.service.records import RunRecord, ThreadRecord
 
 ENDS_WITH_CLIENT = "ends_with_client"
 """In a run's kwargs: nobody can come back for it, so it ends with its server as it does with its client."""
 
 
-def records_of(request: RunRequest, server: str) -> tuple[RunRecord, ThreadRecord | None]:
-    """What a request becomes in the store of a server: a pending run, and the thread that may be made for it."""
-    now = time.time()
+def records_of(request: RunRequest, server: str, clock: Callable[[], float]) -> tuple[RunRecord, ThreadRecord | None]:
+    """What a request becomes in the store of a server: a pending run, and the thread that may be made for it.
+
+    `clock` is the store's.
+    """
+    now = clock()
     assistant = request.assistant
     temporary = request.thread_id is None
     thread_id = request.thread_id or str(uuid7())
@@ -37,7 +41,7 @@ def records_of(request: RunRequest, server: str) -> tuple[RunRecord, ThreadRecor
         assistant.assistant_id,
         owner=request.caller.identity,
         metadata={**assistant.metadata, **named, **request.metadata},
-        kwargs={**request.kwargs, ENDS_WITH_CLIENT: True} if _ends_with_client(request) else request.kwargs,
+        kwargs={**request.kwargs, **_notes(request)},
         multitask_strategy=request.strategy,
         created_at=now,
         updated_at=now,
@@ -51,8 +55,13 @@ def records_of(request: RunRequest, server: str) -> tuple[RunRecord, ThreadRecor
     return run, thread
 
 
-def _ends_with_client(request: RunRequest) -> bool:
-    return request.cancel_on_disconnect and not request.kwargs.get("resumable")
+def _notes(request: RunRequest) -> dict[str, object]:
+    resumable = bool(request.kwargs.get("resumable"))
+    ends = request.cancel_on_disconnect and not resumable
+    # Another server could neither send its events to who reads them here, nor tell its nodes who asked.
+    known = request.caller.user is None or bool(request.caller.key_id)
+    stays = ends or (request.streamed and not resumable) or not known
+    return {**({ENDS_WITH_CLIENT: True} if ends else {}), **({STAYS: True} if stays else {})}
 
 
 def thread_config(request: RunRequest) -> dict[str, object]:

@@ -59,7 +59,7 @@ class Endings:
         else:
             left = _outcome_of(course, ended) if ended.begun else None
             outcome = RunOutcome(ended.status, ended.error, usage, timings, left)
-            if not await self._store.runs.finish(run.run_id, self._server, outcome):
+            if not await self._store.runs.finish(run.run_id, self._server, outcome, thread_id=run.thread_id):
                 course.outcome = None
                 if await self._store.runs.get(run.run_id) is not None:
                     # Somebody else has it: how it ends there is how it ends, and its answers are still needed.
@@ -74,10 +74,13 @@ class Endings:
         course.run = replace(run, status="interrupted")
         if course.cancel == "rollback" and course.resumed:
             await self._roll_back(course)
+        elif not await self._store.runs.finish(run.run_id, self._server, RunOutcome("interrupted")):
+            # An idle server took it a moment ago, which is to end it.
+            course.lost, course.outcome = True, None
+            await self._store.runs.request_cancel([run.run_id], course.cancel or "interrupt")
+            return
         elif course.cancel == "rollback":
             await self._store.runs.delete(run.run_id, EVERYTHING)
-        else:
-            await self._store.runs.finish(run.run_id, self._server, RunOutcome("interrupted"))
         if course.resumed:
             self._journal.forget(run.run_id)
 
@@ -88,7 +91,7 @@ class Endings:
         course.run = replace(run, status="error", error=error)
         course.outcome = Outcome(run.run_id, "error", None, error)
         outcome = RunOutcome("error", error, thread=ThreadOutcome("error", error=error))
-        await self._store.runs.finish(run.run_id, self._server, outcome)
+        await self._store.runs.finish(run.run_id, self._server, outcome, thread_id=run.thread_id)
         self._journal.forget(run.run_id)
 
     async def follow_up(self, course: Course, execution: Execution | None) -> None:

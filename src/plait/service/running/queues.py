@@ -90,14 +90,14 @@ class FairQueue:
             return waiting.run_id in self._gone or may(waiting)
 
         first = 1 if self._taken % _BACKGROUND_SHARE == 0 else 0
-        for lane in (self._ready[first], self._ready[1 - first]):
-            while (found := lane.take(may_or_is_gone)) is not None:
-                if found.run_id in self._gone:
-                    self._gone.discard(found.run_id)
-                    self.free(found.thread_id)
-                    continue
+        lanes = (self._ready[first], self._ready[1 - first])
+        # From the beginning after one that is gone: what was behind it may be in either lane.
+        while (found := lanes[0].take(may_or_is_gone) or lanes[1].take(may_or_is_gone)) is not None:
+            if found.run_id not in self._gone:
                 self._leave(found.run_id)
                 return found
+            self._gone.discard(found.run_id)
+            self.free(found.thread_id)
         self._taken -= 1
         return None
 

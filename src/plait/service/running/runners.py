@@ -14,6 +14,7 @@ from typing import Self
 from plait.afterwards import Afterwards
 from plait.batches.rows import known_keys
 from plait.journal import Journal
+from plait.service.callers import Caller
 from plait.service.problems import problem, too_many
 from plait.service.running.admissions import records_of, thread_config
 from plait.service.running.courses import Course
@@ -46,7 +47,7 @@ class Runner:
         self._options = options = equipment.options
         self._limits = limits = equipment.limits
         self._listener = equipment.listener
-        self._journal = Journal(equipment.store.writer)
+        self._journal = Journal(equipment.store.writer, equipment.store.answers)
         self._keys = known_keys(equipment.settings)
         self._follower = Follower(equipment.store, equipment.listener)
         self._afterwards = Afterwards()
@@ -73,7 +74,7 @@ class Runner:
 
     async def _admit(self, request: RunRequest) -> RunRecord:
         await self._limits.admit(request.caller)
-        run, thread = records_of(request, self.server)
+        run, thread = records_of(request, self.server, self._store.clock)
         try:
             admission = await self._store.runs.add(
                 run,
@@ -170,6 +171,11 @@ class Runner:
         return self._drain.parked
 
     @property
+    def room(self) -> int:
+        """How many more runs could begin here at once; none while others wait."""
+        return 0 if self.queued or self._admitting else max(0, self._options.max_running - self.running)
+
+    @property
     def queued(self) -> int:
         """Runs that wait for their turn here."""
         return self._dispatcher.queued
@@ -192,9 +198,9 @@ class Runner:
         await self._afterwards.__aexit__(kind, error, trace)
         self._journal.close()
 
-    def take_over(self, run: RunRecord, *, temporary: bool) -> None:
-        """Let a run wait here that was begun by a server that ended."""
-        self._line_up(Course(run, Topic(), temporary, queued_at=time.time(), resumed=True))
+    def take_over(self, run: RunRecord, *, temporary: bool, caller: Caller | None = None, resumed: bool = True) -> None:
+        """Let a run of another server wait here; `resumed` says that it may have been begun there."""
+        self._line_up(Course(run, Topic(), temporary, caller, time.time(), resumed))
 
     async def cancel_here(self, asked: Sequence[RunRecord]) -> None:
         """End runs of this server that somebody asked another one to end."""
@@ -205,14 +211,34 @@ class Runner:
 
     async def check_owned(self) -> None:
         """Stop what another server has taken over, because this one was silent for too long."""
-        for course in list(self._courses.values()):
-            run = await self._store.runs.get(course.run.run_id, None, EVERYTHING)
-            if run is None or run.server != self.server:
-                course.lost = True
-                if course.execution is not None:
-                    course.execution.stop("interrupt")
-                elif self._dispatcher.withdraw(course.run.run_id):
-                    self._close(course)
+        found = await self._store.runs.servers_of(known := list(self._courses))
+        for run_id in known:
+            course = self._courses.get(run_id)
+            if course is not None and found.get(run_id) != self.server:
+                self._let_go(course)
+
+    async def let_go(self) -> None:
+        """Let go of runs that waited here and that an idle server has taken."""
+        waiting = [run_id for run_id, course in self._courses.items() if course.execution is None]
+        if not waiting:
+            return
+        found = await self._store.runs.servers_of(waiting)
+        for run_id in waiting:
+            course = self._courses.get(run_id)
+            if course is not None and course.execution is None and found.get(run_id, self.server) != self.server:
+                self._let_go(course)
+
+    async def forgotten(self) -> set[str]:
+        """Runs that the store has in this server's hands and that it knows nothing of; some were only just stored."""
+        held = await self._store.runs.held(self.server)
+        return {run_id for run_id in held if run_id not in self._courses}
+
+    def _let_go(self, course: Course) -> None:
+        course.lost = True
+        if course.execution is not None:
+            course.execution.stop("interrupt")
+        elif self._dispatcher.withdraw(course.run.run_id):
+            self._close(course)
 
     async def drain(self, grace_s: float) -> None:
         """End this server's runs within `grace_s`, or leave them for the next one; see `Drain`."""
@@ -260,7 +286,11 @@ class Runner:
     async def _begin(self, course: Course) -> bool:
         run, begun = course.run, True
         try:
-            claimed = "busy" if self._drain.begun else await self._store.runs.claim(run.run_id, self.server)
+            claimed = (
+                "busy"
+                if self._drain.begun
+                else await self._store.runs.claim(run.run_id, self.server, thread_id=run.thread_id)
+            )
             if claimed == "claimed":
                 course.run = replace(run, status="running", attempt=run.attempt + 1)
                 await self._execute(course)
@@ -268,6 +298,7 @@ class Runner:
                 await self._unbegun(course)
             else:
                 begun = claimed != "busy"
+                course.lost = begun  # taken by an idle server, or deleted
         except Exception:
             logger.exception("run %s could not be kept track of", run.run_id)
             await self._lose_track(course)
@@ -326,7 +357,8 @@ class Runner:
             await self._endings.unbegun(course)
         finally:
             self._close(course)
-        self._dispatcher.spawn(self._endings.follow_up(course, None), f"plait follow-up {course.run.run_id}")
+        if not course.lost:
+            self._dispatcher.spawn(self._endings.follow_up(course, None), f"plait follow-up {course.run.run_id}")
 
     def _close(self, course: Course) -> None:
         self._courses.pop(course.run.run_id, None)
@@ -334,3 +366,5 @@ class Runner:
             # Its stream ends, and it does not: whoever reads it is to know that.
             course.topic.publish([_PARKED])
         course.topic.close(moved=course.lost)
+        if course.lost:
+            self._listener.on_moved(course.run)

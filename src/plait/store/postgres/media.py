@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
+from zlib import crc32
 
 import psycopg
 from psycopg import errors
@@ -37,8 +38,10 @@ _ITS_OWN = (
 
 
 class PostgresMedium:
-    """The database of a DSN; a Medium (see store.media). durability "kill": a crash of the PostgreSQL server may lose
-    the last half second (synchronous_commit=off), the death of a process of ours nothing.
+    """The database of a DSN; a Medium (see store.media).
+
+    Every commit is on the server's disk, whatever `durability` says: a server that crashes takes nothing with it that
+    we, who live on, would build on. (A file's last moments are lost together with the process that wrote them.)
     """
 
     comes_back = True
@@ -46,14 +49,13 @@ class PostgresMedium:
     def __init__(self, dsn: str, *, prepare: Prepare | None = None, durability: Durability = "power") -> None:
         self.dsn = dsn
         self._prepare = prepare
-        self._durable = durability == "power"
 
     @property
     def name(self) -> str:
         return shown(self.dsn)
 
     def open_to_write(self) -> Session:
-        session = Session(self.dsn, durable=self._durable)
+        session = Session(self.dsn)
         prepare = self._prepare
         if prepare is not None:
             try:
@@ -81,18 +83,20 @@ class PostgresMedium:
         finally:
             session.close()
 
-    def transact(self, connection: Connection, work: Callable[[Connection], T], *, alone: bool) -> T:
+    def transact(self, connection: Connection, work: Callable[[Connection], T], *, alone: bool | str) -> T:
         assert isinstance(connection, Session)
-        # Who is alone is so among all processes; others only wait for rows that it holds.
-        begin = f"SELECT pg_advisory_xact_lock({_LOCK}), pg_current_xact_id()::text" if alone else _BEGIN
+        begin = _begin(alone)
         for tries_left in range(_TRIES, -1, -1):
             transaction = None
+            results: list[T] = []
             try:
                 if connection.is_lost:
                     connection.restore()
-                connection.execute("BEGIN")
-                (*_, transaction) = connection.execute(begin).fetchone() or ("",)
-                result = work(connection)
+                cursor = connection.execute(begin)
+                while cursor.nextset():
+                    pass
+                (*_, transaction) = cursor.fetchone() or ("",)
+                results.append(work(connection))
                 connection.execute("COMMIT")
             except _AGAIN:
                 self._roll_back(connection)
@@ -103,13 +107,13 @@ class PostgresMedium:
                     self._roll_back(connection)
                     raise
                 connection.restore()
-                if transaction is not None and _was_committed(connection, transaction):
-                    return result
+                if transaction is not None and results and _was_committed(connection, transaction):
+                    return results[0]
             except BaseException:
                 self._roll_back(connection)
                 raise
             else:
-                return result
+                return results[0]
         raise AssertionError("the last try raises")
 
     def read(self, connection: Connection, work: Callable[[Connection], T]) -> T:
@@ -172,7 +176,19 @@ class PostgresMedium:
                 session.execute("ROLLBACK")
 
 
-_BEGIN = "SELECT pg_current_xact_id()::text"
+def _begin(alone: bool | str) -> str:
+    """All that comes before the work, in one message to the server.
+
+    Who is alone is so among all processes; others only wait for rows that it holds.
+    """
+    if isinstance(alone, str):
+        name = crc32(alone.encode(errors="surrogatepass")) - 2**31
+        locks = f"pg_advisory_xact_lock_shared({_LOCK}), pg_advisory_xact_lock({_LOCK}, {name}), "
+    else:
+        locks = f"pg_advisory_xact_lock({_LOCK}), " if alone else ""
+    return f"BEGIN; SELECT {locks}pg_current_xact_id()::text"
+
+
 _LOOKS = 100
 _LOOK_AGAIN_S = 0.1
 

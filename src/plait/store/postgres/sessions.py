@@ -38,10 +38,9 @@ _IDLE = (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
 class Session:
     """One connection of one thread; see store.connections.Connection."""
 
-    def __init__(self, dsn: str, *, durable: bool = True) -> None:
+    def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._durable = durable
-        self._raw = connect(dsn, durable=durable)
+        self._raw = connect(dsn)
         self._gave_up = False
 
     @property
@@ -64,7 +63,7 @@ class Session:
         until = time.monotonic() + (0.0 if self._gave_up else PATIENCE_S)
         while True:
             try:
-                self._raw = connect(self._dsn, durable=self._durable)
+                self._raw = connect(self._dsn)
             except psycopg.OperationalError as error:
                 if time.monotonic() >= until:
                     self._gave_up = True
@@ -110,7 +109,7 @@ class Session:
 _OPTIONS = "-c idle_in_transaction_session_timeout=60s -c jit=off"
 
 
-def connect(dsn: str, *, durable: bool = True) -> psycopg.Connection[Any]:
+def connect(dsn: str) -> psycopg.Connection[Any]:
     """A connection in autocommit. Raises psycopg.OperationalError, StoreError for a DSN that is none."""
     try:
         own = conninfo_to_dict(dsn).get("options") or ""
@@ -119,7 +118,7 @@ def connect(dsn: str, *, durable: bool = True) -> psycopg.Connection[Any]:
             autocommit=True,
             connect_timeout=CONNECT_S,
             application_name="plait",
-            options=f"{own} {_OPTIONS} -c synchronous_commit={'on' if durable else 'off'}".strip(),
+            options=f"{own} {_OPTIONS}".strip(),
             # A lock of a host that vanished goes when its connection does: after 25 s without an answer.
             keepalives_idle=10,
             keepalives_interval=5,

@@ -26,7 +26,9 @@ AND instr(runs.kwargs, '"{STAYS}":true') = 0 AND NOT EXISTS (
         other.status = 'running' OR (other.due_at, other.number) < (runs.due_at, runs.number)))
 """)  # noqa: S608
 _MOST_OF_KEY = """
-SELECT max_running - (SELECT count(*) FROM runs WHERE runs.key_id = keys.key_id AND status = 'running')
+SELECT max_running - (
+    SELECT count(*) FROM runs WHERE runs.key_id = keys.key_id
+    AND (status = 'running' OR (status = 'pending' AND server = ?)))
 FROM keys WHERE key_id = ? AND max_running IS NOT NULL
 """
 _GIVE_UP = "UPDATE runs SET status = 'error', error = ?, server = ?, updated_at = ? WHERE run_id = ?"
@@ -85,7 +87,7 @@ def take(connection: Connection, server: str, most: int, waited_s: float, now: f
     taken: list[RunRecord] = []
     for run in found:
         if run.key_id and run.key_id not in room:
-            row = connection.execute(_MOST_OF_KEY, (run.key_id,)).fetchone()
+            row = connection.execute(_MOST_OF_KEY, (server, run.key_id)).fetchone()
             room[run.key_id] = most if row is None else int(row[0])
         if run.key_id:
             room[run.key_id] -= 1

@@ -50,9 +50,12 @@ class Database:
         """The result of `work` in a read transaction; see Readers."""
         return await self.readers.read(work)
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        """The result of `work` in a transaction of its own, durable on return; what it raises undoes it."""
-        return await self.writer.do(work)
+    async def write(self, work: Callable[[Connection], T], *, about: str | None = None) -> T:
+        """The result of `work` in a transaction of its own, durable on return; what it raises undoes it.
+
+        Where it is `about` one thread alone, servers need not wait for what others do on other threads.
+        """
+        return await self.writer.do(work, about=about)
 
     def now(self, connection: Connection) -> float:
         """The time by which all servers of this database go."""

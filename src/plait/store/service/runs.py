@@ -117,13 +117,14 @@ class Runs:
                 raise AlreadyExists(f"there is a run {run.run_id} already") from error
             return Admission(run, inflight)
 
-        return await self._database.write(work)
+        return await self._database.write(work, about=run.thread_id)
 
-    async def claim(self, run_id: str, server: str) -> Claim:
+    async def claim(self, run_id: str, server: str, *, thread_id: str | None = None) -> Claim:
         """Begin a pending run that is in this server's queue: "claimed" to one caller only, which must run it.
 
         "busy": another run of its thread is running, or is due before it. "gone": it is no longer pending, or in the
-        queue of another server. A caller that is cancelled meanwhile may have begun it.
+        queue of another server. A caller that is cancelled meanwhile may have begun it. `thread_id`, if it is known, is
+        that of the run: servers of a database then work beside each other.
         """
 
         def work(connection: Connection) -> Claim:
@@ -132,7 +133,7 @@ class Runs:
             waiting = every(equal("run_id", run_id), equal("server", server), equal("status", "pending"))
             return "busy" if RUNS.count(connection, waiting) else "gone"
 
-        return await self._database.write(work)
+        return await self._database.write(work, about=thread_id)
 
     async def park(self, run_id: str, server: str, *, start_after: float = 0.0) -> bool:
         """Put a running run of this server back, as if this attempt had not begun; False if it is not running there.
@@ -142,10 +143,11 @@ class Runs:
         row = (start_after, self._database.clock(), run_id, server)
         return await self._database.write(lambda connection: connection.execute(_PARK, row).rowcount > 0)
 
-    async def finish(self, run_id: str, server: str, outcome: RunOutcome) -> bool:
+    async def finish(self, run_id: str, server: str, outcome: RunOutcome, *, thread_id: str | None = None) -> bool:
         """End a pending or running run of this server, and free its thread or leave it busy with the next one.
 
-        One transaction, durable on return. False, and nothing changed, where somebody else ended or adopted the run.
+        One transaction, durable on return; `thread_id` as for `claim`. False, and nothing changed, where somebody else
+        ended or adopted the run.
         """
         ended = (dumped(outcome.error), dumped(outcome.usage), dumped(outcome.timings))
 
@@ -159,7 +161,7 @@ class Runs:
                     settle(connection, thread_id, outcome.thread, now)
             return bool(rows)
 
-        return await self._database.write(work)
+        return await self._database.write(work, about=thread_id)
 
     async def get(self, run_id: str, thread_id: str | None = None, access: Access = EVERYTHING) -> RunRecord | None:
         """The run as it is now; with `thread_id`, only if it is of that thread."""
