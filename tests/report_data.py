@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from plait.datasets.examples import Example
 from plait.experiments.comparisons import compare
@@ -71,7 +70,7 @@ def experiment(
         name=name,
         definition="story-quality",
         workflow="story",
-        folder=Path("batches") / name,
+        place="batches" / name,
         status="finished",
         created_at=BEGAN_AT,
         duration_s=sum(run.duration_s for run in runs) / 20,

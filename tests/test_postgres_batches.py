@@ -14,7 +14,7 @@ import pytest
 
 import plait
 from plait.batches import BatchOptions
-from plait.errors import SettingsError, StoreError
+from plait.errors import BatchPaused, SettingsError, StoreError
 from plait.exports import export
 from plait.settings import Settings, from_env
 from plait.simulator import Behaviour, Profile, Simulator, running
@@ -140,7 +140,7 @@ async def test_a_batch_that_was_taken_over_stops(provider: Simulator, home: Sett
             connection.execute("UPDATE batches SET owner = 'somebody else'")
 
     await asyncio.to_thread(take)
-    with pytest.raises(plait.errors.BatchPaused, match="taken over by another process"):
+    with pytest.raises(BatchPaused, match="taken over by another process"):
         await running
 
 
