@@ -1,6 +1,6 @@
 # Every command of this repository, for people, pre-commit and CI. Needs python3 (3.11 or newer), git and make.
 .NOTPARALLEL:
-.PHONY: help demo demo-eval test lint ruff types imports check coverage reliability pictures benchmarks clean weights
+.PHONY: help demo demo-eval test lint ruff types imports check coverage reliability pictures benchmarks performance clean weights
 BIN := .venv/bin
 WEIGHTS := $${XDG_CACHE_HOME:-$$HOME/.cache}/plait/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
@@ -56,9 +56,10 @@ coverage: ## Run the tests and report the lines they miss
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage report --skip-covered --show-missing
 
-reliability: ## Kill batches and servers, fill disks, fail calls: the full form, about 40 minutes
+reliability: ## Kill batches, servers and clusters, fill disks, fail calls: the full form, about 70 minutes
 	@sh scripts/bootstrap.sh test
 	@$(BIN)/python -m tests.reliability
+	@$(BIN)/python -m tests.reliability.cluster
 	@$(BIN)/python -m tests.reliability.service_full
 
 pictures: ## Draw the pictures of README and docs anew, on the embedded model
@@ -73,6 +74,10 @@ pictures: ## Draw the pictures of README and docs anew, on the embedded model
 benchmarks: ## Measure what the documentation claims
 	@sh scripts/bootstrap.sh test
 	@$(BIN)/python -m benchmarks
+
+performance: ## Measure every table of the performance pages anew and write them, about 90 minutes
+	@sh scripts/bootstrap.sh test
+	@$(BIN)/python -m benchmarks page --measure
 
 clean: ## Remove .venv and everything generated (the weights stay in the user's cache)
 	rm -rf .venv .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

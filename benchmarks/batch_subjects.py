@@ -132,14 +132,15 @@ async def plain_runs(base_url: str, rows: int, in_flight: int) -> Spent:
             return await spend(lambda rows: at_once(call, rows, in_flight), rows)
 
 
-async def batches(base_url: str, rows: int, in_flight: int, *, journal: bool, workers: int) -> Spent:
-    """`plait.batch` over a JSONL file, as `plait batch` runs it."""
+async def batches(base_url: str, rows: int, in_flight: int, name: str, workers: int) -> Spent:
+    """`plait.batch` over a JSONL file, as `plait batch` runs it; `batch-ray`: on a Ray cluster of its own."""
     import plait
     from plait.batches import BatchOptions
     from plait.process import own_process
     from plait.settings import from_env
 
-    options, ends = BatchOptions(journal=journal, workers=workers), list[float]()
+    ray = "local" if name == "batch-ray" else None
+    options, ends = BatchOptions(journal=name != "batch-no-journal", workers=workers, ray=ray), list[float]()
     with tempfile.TemporaryDirectory() as home:
         settings = from_env(_environment(base_url, home, in_flight))
 
@@ -175,8 +176,8 @@ def _subject(name: str, base_url: str, rows: int, in_flight: int, workers: int) 
         return run_loop(spend(sdk(base_url, in_flight), rows))
     if name == "run":
         return run_loop(plain_runs(base_url, rows, in_flight))
-    assert name in ("batch", "batch-no-journal"), name
-    return run_loop(batches(base_url, rows, in_flight, journal=name == "batch", workers=workers))
+    assert name in ("batch", "batch-no-journal", "batch-ray"), name
+    return run_loop(batches(base_url, rows, in_flight, name, workers))
 
 
 def main(arguments: Iterable[str]) -> None:

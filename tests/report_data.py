@@ -70,7 +70,7 @@ def experiment(
         name=name,
         definition="story-quality",
         workflow="story",
-        place="batches" / name,
+        place=f"batches/{name}",
         status="finished",
         created_at=BEGAN_AT,
         duration_s=sum(run.duration_s for run in runs) / 20,

@@ -182,13 +182,13 @@ async def test_an_endpoint_that_is_down_is_named(provider: Simulator, settings: 
 
 async def test_a_timeout_ends_the_run_and_closes_its_calls(provider: Simulator, settings: Settings) -> None:
     provider.gate = asyncio.Event()
-    with pytest.raises(RunTimeout, match=r"did not finish within 0.05 s"):
-        await plait.run(one_call(), {"text": "x"}, settings=settings, timeout_s=0.05)
-    await provider.arrived(0)
-    events = [e async for e in plait.stream(one_call(), {"text": "x"}, settings=settings, timeout_s=0.05)]
+    with pytest.raises(RunTimeout, match=r"did not finish within 0.3 s"):
+        await plait.run(one_call(), {"text": "x"}, settings=settings, timeout_s=0.3)
+    await provider.idle()
+    events = [e async for e in plait.stream(one_call(), {"text": "x"}, settings=settings, timeout_s=0.3)]
     assert isinstance(events[-1], EndEvent)
     assert events[-1].result.status == "timeout"
-    await provider.arrived(0)
+    await provider.idle()
     assert provider.closed_early == 2
 
 
@@ -214,7 +214,7 @@ async def test_closing_the_iterator_closes_calls_in_flight_and_begins_no_more(
     await provider.arrived(2)
     waiting.cancel()
     await asyncio.wait([waiting])
-    await provider.arrived(0)
+    await provider.idle()
     provider.gate.set()
     assert provider.closed_early == 2
     assert len(provider.requests) == 2
@@ -386,7 +386,7 @@ async def test_calls_that_a_failed_run_left_behind_are_closed(provider: Simulato
     graph = StateGraph(State).add_node("careless", careless).add_edge(START, "careless").compile()
     with pytest.raises(RunFailed):
         await plait.run(graph, {"text": "x"}, settings=settings)
-    await provider.arrived(0)
+    await provider.idle()
     await asyncio.gather(*left, return_exceptions=True)
     assert provider.closed_early == 1
 

@@ -72,3 +72,24 @@ def test_the_users_bound_holds_whatever_the_endpoint_would_take(holders: int) ->
     world.load(60, depth=40)
     assert world.provider.most == 7
     assert world.throughput(30) >= 0.95 * 7
+
+
+def test_a_bound_that_the_user_set_is_believed_before_the_first_answer() -> None:
+    def before_the_first_answer(bound: Bound) -> int:
+        world = World(latency_s=20.0, bound=bound)
+        world.load(15, depth=400)
+        return world.provider.most
+
+    assert before_the_first_answer(Bound()) == 128
+    assert before_the_first_answer(Bound(max_concurrency=300)) == 300
+
+
+def test_a_bound_far_above_what_an_endpoint_takes_gives_way_to_what_it_says() -> None:
+    refusing = World(concurrency=4, bound=Bound(max_concurrency=100_000))
+    refusing.load(60, depth=1000)
+    assert refusing.throughput(30) >= 0.9 * 4
+    queueing = World(concurrency=40, queues=True, bound=Bound(max_concurrency=100_000))
+    queueing.load(90, depth=1000)
+    assert queueing.throughput(30) >= 0.95 * 40
+    assert len(queueing.provider.line) <= 2 * 40
+    assert queueing.provider.most <= 40 + 512

@@ -8,6 +8,7 @@ import time
 import openai
 
 from benchmarks.peers.contest import Course, Tally, do_rows, take_part
+from benchmarks.peers.warm_up import warm_up
 
 
 def main(course: Course) -> Tally:
@@ -30,4 +31,5 @@ async def _rows(course: Course) -> Tally:
 
 
 if __name__ == "__main__":
+    warm_up(main)
     take_part(main, ["openai"])

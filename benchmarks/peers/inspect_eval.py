@@ -17,6 +17,7 @@ from inspect_ai.model import ChatMessageUser, get_model  # type: ignore[import-n
 from inspect_ai.solver import chain, generate, solver  # type: ignore[import-not-found]
 
 from benchmarks.peers.contest import Course, Tally, take_part
+from benchmarks.peers.warm_up import warm_up
 
 
 @solver  # type: ignore[untyped-decorator]  # its types are in another environment
@@ -48,7 +49,7 @@ def main(course: Course) -> Tally:
     with tempfile.TemporaryDirectory() as elsewhere:
         folder = str(Path(course.folder) / "logs") if course.folder else elsewhere
         earlier = list_eval_logs(folder) if Path(folder).is_dir() else []
-        most = {"max_connections": course.in_flight} if course.setting == "static" else {}
+        most = {"max_connections": course.in_flight} if "static" in course.setting.split() else {}
         if earlier:
             (log,) = inspect_ai.eval_retry(read_eval_log(earlier[0]), display="none", log_dir=folder, **most)
         else:
@@ -63,4 +64,5 @@ def main(course: Course) -> Tally:
 
 
 if __name__ == "__main__":
+    warm_up(main)
     take_part(main, ["inspect_ai", "openai"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from typing import Any, TypedDict
 
@@ -12,6 +11,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import RetryPolicy
 
 from benchmarks.peers.contest import Course, Tally, take_part
+from benchmarks.peers.warm_up import RUNNER, warm_up
 
 
 class State(TypedDict):
@@ -41,7 +41,7 @@ def graph_of(course: Course) -> CompiledStateGraph[Any, Any, Any, Any]:
 
 def main(course: Course) -> Tally:
     """All rows."""
-    return asyncio.run(_rows(course))
+    return RUNNER.run(_rows(course))
 
 
 async def _rows(course: Course) -> Tally:
@@ -52,4 +52,5 @@ async def _rows(course: Course) -> Tally:
 
 
 if __name__ == "__main__":
+    warm_up(main)
     take_part(main, ["langgraph", "langchain-openai", "openai"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections import Counter
@@ -12,11 +11,12 @@ from langchain_core.runnables import RunnableConfig
 
 from benchmarks.peers.contest import Course, Tally, take_part
 from benchmarks.peers.langgraph_abatch import State, graph_of
+from benchmarks.peers.warm_up import RUNNER, warm_up
 
 
 def main(course: Course) -> Tally:
     """All rows that are not written down yet."""
-    return asyncio.run(_rows(course))
+    return RUNNER.run(_rows(course))
 
 
 async def _rows(course: Course) -> Tally:
@@ -43,4 +43,5 @@ def _whole_lines(path: Path) -> list[str]:
 
 
 if __name__ == "__main__":
+    warm_up(main)
     take_part(main, ["langgraph", "langchain-openai", "openai"])

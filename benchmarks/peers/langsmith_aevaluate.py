@@ -14,6 +14,7 @@ from langsmith.evaluation import aevaluate
 from langsmith.schemas import Example
 
 from benchmarks.peers.contest import Course, Tally, take_part
+from benchmarks.peers.warm_up import warm_up
 
 
 def main(course: Course) -> Tally:
@@ -52,4 +53,5 @@ async def _rows(course: Course) -> Tally:
 
 
 if __name__ == "__main__":
+    warm_up(main)
     take_part(main, ["langsmith", "openai"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
 from collections import Counter
@@ -17,7 +16,7 @@ from langsmith.evaluation import aevaluate
 from langsmith.schemas import Example
 
 from benchmarks.peers.contest import Course, Tally, take_part
-from benchmarks.peers.warm_up import warm_up
+from benchmarks.peers.warm_up import RUNNER, warm_up
 
 
 class State(TypedDict):
@@ -47,14 +46,10 @@ def answered(outputs: dict[str, Any]) -> bool:
     return len(outputs["answer"]) > 0
 
 
-_RUNNER = asyncio.Runner()
-"""One loop for both: its client does not outlive a loop."""
-
-
 def main(course: Course) -> Tally:
     """All examples."""
     logging.disable()  # it logs a traceback for each failed row
-    return _RUNNER.run(_examples(course))
+    return RUNNER.run(_examples(course))
 
 
 async def _examples(course: Course) -> Tally:

@@ -24,6 +24,7 @@ from async_batch_llm import (  # type: ignore[import-not-found]  # installed in 
 )
 
 from benchmarks.peers.contest import Course, Tally, take_part
+from benchmarks.peers.warm_up import warm_up
 
 
 def main(course: Course) -> Tally:
@@ -64,4 +65,5 @@ def _strategy(course: Course, identity: object) -> object:
 
 
 if __name__ == "__main__":
+    warm_up(main)
     take_part(main, ["async-batch-llm", "openai"])

@@ -11,6 +11,7 @@ from pydantic_evals import Case, Dataset  # type: ignore[import-not-found]
 from tenacity import stop_after_attempt, wait_exponential
 
 from benchmarks.peers.contest import Course, Tally, take_part
+from benchmarks.peers.warm_up import warm_up
 
 
 def main(course: Course) -> Tally:
@@ -37,4 +38,5 @@ async def _rows(course: Course) -> Tally:
 
 
 if __name__ == "__main__":
+    warm_up(main)
     take_part(main, ["pydantic-evals", "openai"])

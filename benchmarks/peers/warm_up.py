@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from benchmarks.peers.contest import Course, Tally
 WARM = "warm"
 """The word in a course's setting that asks for it."""
 _PART = 4
+
+RUNNER = asyncio.Runner()
+"""One loop for the rows before and those that count: ChatOpenAI keeps its client, which does not outlive a loop."""
 
 
 def warm_up(subject: Callable[[Course], Tally]) -> None:

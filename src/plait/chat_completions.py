@@ -90,16 +90,33 @@ class ChatCompletions:
             return response
         raise self._client._make_status_error_from_response(response)  # noqa: SLF001 - the words and classes of the SDK
 
-    def read(self, response: httpx2.Response) -> object:
+    async def ask(self, body: bytes) -> tuple[httpx2.Response, bytes]:
+        """The response to a call that is no stream, and its body. Raises and is cancelled as `post`."""
+        response = await self.post(body, stream=True)
+        whole = response.stream
+        if isinstance(whole, httpx2.ByteStream) and "content-encoding" not in response.headers:
+            return response, b"".join(whole)
+        request = response.request
+        try:
+            return response, await response.aread()
+        except httpx2.TimeoutException as error:
+            raise openai.APITimeoutError(request=request) from error
+        except httpx2.RequestError as error:
+            raise openai.APIConnectionError(request=request) from error
+        finally:
+            await response.aclose()
+
+    async def read(self, response: httpx2.Response, content: bytes) -> object:
         """The answer for `ChatOpenAI._create_chat_result`: a dict if it is an ordinary one, else the SDK's model.
 
         What is no JSON is returned as text; raises ValueError, with the response on it, where it claims to be JSON.
         """
         try:
-            if (answer := plain_answer(from_json(response.content))) is not None:
+            if (answer := plain_answer(from_json(content))) is not None:
                 return answer
         except ValueError:  # json's own error is raised below; and it reads some things that pydantic's parser does not
             pass
+        await response.aread()
         try:
             found = response.json()
         except ValueError as error:

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
+from typing import cast
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -19,11 +20,14 @@ from plait.masking import masked
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 _MOST_DEPTH = 100
+_PLAIN = frozenset({str, int, bool, type(None)})
 
 
 def to_json(value: object, depth: int = 0) -> Json:
     """The value as JSON can say it; what JSON has no word for becomes its text."""
-    if value is None or isinstance(value, bool | int | str):
+    if type(value) in _PLAIN:  # most are, and asking for classes takes longer
+        return cast("Json", value)
+    if isinstance(value, bool | int | str):
         return value.value if isinstance(value, enum.Enum) else value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -49,6 +53,8 @@ def to_json(value: object, depth: int = 0) -> Json:
 
 def _named(value: object) -> object:
     """A dataclass or a named tuple as a mapping; anything else as it is."""
+    if type(value) is dict:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     as_dict = getattr(value, "_asdict", None) if isinstance(value, tuple) else None

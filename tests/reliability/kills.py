@@ -121,7 +121,7 @@ def kill_again_and_again(folder: Path, plan: Plan) -> Figures:
 
 def _next(plan: Plan, data: Path, home: Path) -> Sitting:
     options: dict[str, object] = {"workers": plan.workers} if plan.workers > 1 else {}
-    options |= {"ray": plan.ray} if plan.ray else {}
+    options |= {"ray": plan.ray, "ray_timeout_s": 300.0} if plan.ray else {}
     found = batches_of(home)
     if found:
         return Sitting(workflow=plan.workflow, batch=found[0].name, options=options)

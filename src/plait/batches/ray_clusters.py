@@ -6,35 +6,29 @@ import asyncio
 import logging
 import os
 import pickle
-import secrets
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import weakref
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache, partial
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
 from plait.app import App
 from plait.batches.channels import Orders
 from plait.batches.parcels import pack
-from plait.batches.ray_actors import RayWorker, versions
-from plait.batches.ray_links import RayLink, first_words
+from plait.batches.ray_links import RayLink, RemoteWorker, first_words
+from plait.batches.ray_sessions import CHECKS, RaySession
 from plait.batches.workplaces import NoRoom
-from plait.errors import SettingsError
+from plait.errors import PlaitError, SettingsError
+from plait.scale.ray_actors import RayWorker, versions
 
-if TYPE_CHECKING:
-    from ray.actor import ActorHandle
-
-__all__ = ["RayWorkplace", "nodes_elsewhere"]
+__all__ = ["RayWorkplace"]
 
 logger = logging.getLogger("plait")
 
-LOCAL = "local"
-_OBJECTS_BYTES = 80 * 2**20
-"""Ray's smallest, about: messages and an app's files go through it, results do not stay."""
+_ENTRY = "plait.batches.ray_work:work_in_actor"
 _KNOCK_S = 5.0
+_HEAD_S = 2.0
+_HEAD_FAILURES = 5
+_TRIES = 3
 _OWN_CLIENTS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
 
 
@@ -55,145 +49,164 @@ class RayWorkplace:
         self._app = app
         self._timeout_s = timeout_s
         self._silence_s = silence_s
-        self._ray: Any = None
-        self._is_ours = False
-        self._elsewhere: list[str] = []
+        self._session: RaySession | None = None
         self._parcel: object | None = None
-        self._folder: str | None = None
         self._environment: dict[str, str] = {}
         self._versions: dict[str, str] = {}
         self._warned = False
+        self._abandoned = False
+        self._links: weakref.WeakSet[RayLink] = weakref.WeakSet()
+        self._gone = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> RayWorkplace:
         """Raises SettingsError where Ray is missing or the cluster cannot be had, AppError for an app too large."""
-        self._ray = await asyncio.to_thread(_imported)
         await self._knock()
         connecting = asyncio.ensure_future(asyncio.to_thread(self._connect))
         try:
             async with asyncio.timeout(self._timeout_s):
                 await asyncio.shield(connecting)
-            await asyncio.to_thread(self._prepare)
         except TimeoutError:
-            # Its thread cannot be stopped; it ends with the process.
+            self._abandoned = True  # its thread cannot be stopped
             connecting.cancel()
-            raise NoRoom(f"--ray {self._address}: no answer within {self._timeout_s:g} s: {_CHECKS}") from None
+            raise NoRoom(f"--ray {self._address}: no answer within {self._timeout_s:g} s: {CHECKS}") from None
         except BaseException:
             await asyncio.wait([connecting])
             await asyncio.to_thread(self._let_go)
             raise
+        self._watching = asyncio.create_task(self._watch(), name="plait ray: head")
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
         await asyncio.to_thread(self._let_go)
+
+    @property
+    def _open(self) -> RaySession:
+        assert self._session is not None, "workers are hired inside the context"
+        return self._session
 
     async def _knock(self) -> None:
         """Ray waits long for a head that is not there."""
-        host, colon, port = self._address.rpartition(":")
-        if not colon or self._ray.is_initialized():
+        if ":" not in self._address:
             return
         try:
-            async with asyncio.timeout(_KNOCK_S):
-                _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            await _reach(self._address)
         except (OSError, TimeoutError) as error:
             reason = str(error) or f"no answer within {_KNOCK_S:g} s"
-            raise SettingsError(f"--ray {self._address}: nobody is there ({reason}): {_CHECKS}") from None
-        writer.close()
+            raise SettingsError(f"--ray {self._address}: nobody is there ({reason}): {CHECKS}") from None
+
+    async def _watch(self) -> None:
+        """Notice that the head is gone, before Ray does: a minute later it ends this process."""
+        failures = 0
+        while failures < _HEAD_FAILURES:
+            await asyncio.sleep(_HEAD_S)
+            try:
+                await _reach(self._open.head)
+                failures = 0
+            except (OSError, TimeoutError):
+                failures += 1
+        self._gone.set()
+        for link in list(self._links):
+            link.lose("the head of the cluster is gone")
 
     async def hire(self, orders: Orders) -> RayLink:
-        if self._elsewhere and orders.answers is not None and not orders.answers.is_shared:
+        hiring = asyncio.ensure_future(self._hired(orders))
+        gone = asyncio.ensure_future(self._gone.wait())
+        try:
+            await asyncio.wait([hiring, gone], return_when=asyncio.FIRST_COMPLETED)
+            if hiring.done():
+                return hiring.result()
+            raise PlaitError(
+                f"--ray {self._address}: the head of the cluster is gone: go on once it is there again, on another "
+                "cluster, or with --workers"
+            )
+        finally:
+            gone.cancel()
+            if not hiring.done():
+                hiring.cancel()
+                await asyncio.wait([hiring])
+
+    async def _hired(self, orders: Orders) -> RayLink:
+        if self._open.elsewhere and orders.answers is not None and not orders.answers.is_shared:
             raise SettingsError(
                 f"--ray {self._address}: expected a store that all machines of the cluster reach, found SQLite files "
-                f"of this one ({', '.join(self._elsewhere[:3])} cannot write them): give --store postgresql://..."
+                f"of this one ({', '.join(self._open.elsewhere[:3])} cannot write them): give --store postgresql://..."
             )
         self._warn_of_limits(orders)
-        actor: ActorHandle[Any] | None = None
+        words = ""
         try:
             async with asyncio.timeout(self._timeout_s):
-                actor = await asyncio.to_thread(self._actor)
-                found = await actor.greet.remote()
-                _check_versions(self._versions, found)
-                where = f"worker {found['pid']} on {found['host']}: "
-                parcel = None
-                if self._elsewhere:
-                    parcel = self._parcel
-                    orders = replace(orders, app=None, environment=self._environment)
-                batch = None if self._elsewhere else os.getpid()
-                await actor.begin.remote(pickle.dumps(orders), parcel, where, batch)
+                for _ in range(_TRIES):
+                    try:
+                        return await self._begun(orders)
+                    except self._open.ray.exceptions.RayError as error:
+                        words = first_words(error)
+                        if _is_missing(words):
+                            raise SettingsError(
+                                f"--ray {self._address}: expected plait {self._versions['plait']} on every machine of "
+                                f"the cluster: {words}"
+                            ) from None
         except TimeoutError:
-            self._kill(actor)
             raise NoRoom(await asyncio.to_thread(self._what_is_missing)) from None
-        except self._ray.exceptions.RayError as error:
-            self._kill(actor)
-            raise SettingsError(f"--ray {self._address}: {first_words(error)}") from None
+        raise NoRoom(f"--ray {self._address}: workers die as they begin: {words}")
+
+    async def _begun(self, orders: Orders) -> RayLink:
+        actor = await asyncio.to_thread(self._actor)
+        try:
+            found = await actor.greet.remote()
+            _check_versions(self._versions, found)
+            where = f"worker {found['pid']} on {found['host']}: "
+            batch = None if self._open.elsewhere else os.getpid()
+            if self._open.elsewhere:
+                orders = replace(orders, app=None, environment=self._environment)
+            await actor.begin.remote(_ENTRY, pickle.dumps((orders, where)), self._parcel, batch)
         except BaseException:
             self._kill(actor)
             raise
-        return RayLink(
-            actor,
-            kill=partial(self._kill, actor),
-            ray_error=self._ray.exceptions.RayError,
-            silence_s=self._silence_s,
-        )
+        ray_error = self._open.ray.exceptions.RayError
+        link = RayLink(actor, kill=partial(self._kill, actor), ray_error=ray_error, silence_s=self._silence_s)
+        self._links.add(link)
+        return link
 
-    def _actor(self) -> ActorHandle[Any]:
-        made = self._ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(RayWorker)
-        actor: ActorHandle[Any] = made.remote()
+    def _actor(self) -> RemoteWorker:
+        made = self._open.ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(RayWorker)
+        actor: RemoteWorker = made.remote()
         return actor
 
-    def _kill(self, actor: ActorHandle[Any] | None) -> None:
-        if actor is not None:
-            self._ray.kill(actor)
+    def _kill(self, actor: RemoteWorker) -> None:
+        if not self._gone.is_set():
+            self._open.ray.kill(actor)
 
     # --- the cluster; in a thread ------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        ray = self._ray
-        if ray.is_initialized():
-            return  # by the process that we are a guest in
-        with _quiet(alone=self._address == LOCAL):
-            if self._address != LOCAL:
-                try:
-                    ray.init(self._address, **_SILENT)
-                except (OSError, RuntimeError, ValueError) as error:
-                    raise SettingsError(f"--ray {self._address}: {first_words(error)}: {_CHECKS}") from None
-            else:
-                cpus = self.room or len(os.sched_getaffinity(0))
-                # Short, for the paths of its sockets, and nobody else's: Ray would leave its logs to all.
-                self._folder = tempfile.mkdtemp(prefix="plait-ray-", dir="/tmp")
-                ray.init(
-                    LOCAL,
-                    num_cpus=cpus,
-                    include_dashboard=False,
-                    object_store_memory=_OBJECTS_BYTES,
-                    _temp_dir=self._folder,
-                    **_SILENT,
-                )
-        self._is_ours = True
-
-    def _prepare(self) -> None:
-        self._versions = versions()
-        here = self._ray.util.get_node_ip_address()
-        nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        self._elsewhere = nodes_elsewhere(nodes, here)
-        self.room = self.room or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        if self._elsewhere:
-            parcel = None if self._app.bundled else pack(self._app.root, self._app.file.name)
-            if parcel is not None and parcel.large:
-                logger.warning("too large to send to workers, which will miss it: %s", ", ".join(parcel.large[:5]))
-            self._parcel = self._ray.put(pickle.dumps(parcel))
-            self._environment = _environment(self._app)
+        session = RaySession(self._address, cpus=self.room)
+        try:
+            self._versions = versions()
+            self.room = self.room or max(1, session.cpus()[0])
+            if session.elsewhere:
+                parcel = None if self._app.bundled else pack(self._app.root, self._app.file.name)
+                if parcel is not None and parcel.large:
+                    logger.warning("too large to send to workers, which will miss it: %s", ", ".join(parcel.large[:5]))
+                self._parcel = session.ray.put(pickle.dumps(parcel))
+                self._environment = _environment(self._app)
+        except BaseException:
+            session.close()
+            raise
+        self._session = session
+        if self._abandoned:
+            self._let_go()
 
     def _let_go(self) -> None:
-        if self._is_ours:
-            self._is_ours = False
-            self._parcel = None
-            self._ray.shutdown()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        self._parcel = None
+        if self._session is not None:
+            self._session.close()
 
     def _what_is_missing(self) -> str:
-        has, free = (int(each().get("CPU", 0)) for each in (self._ray.cluster_resources, self._ray.available_resources))
+        has, free = self._open.cpus()
         return (
             f"--ray {self._address}: a worker found no place within {self._timeout_s:g} s: asked for {self.room} "
             f"of 1 CPU each, the cluster has {has}, {free} of them free: give a smaller --workers, or add machines "
@@ -202,7 +215,7 @@ class RayWorkplace:
 
     def _warn_of_limits(self, orders: Orders) -> None:
         settings = orders.settings
-        if self._elsewhere and not self._warned and settings.share and not (settings.budget or settings.store):
+        if self._open.elsewhere and not self._warned and settings.share and not (settings.budget or settings.store):
             self._warned = True
             logger.warning(
                 "limits are learnt and kept by each machine of the cluster for itself: share them by "
@@ -210,26 +223,16 @@ class RayWorkplace:
             )
 
 
-_CHECKS = (
-    "is it up (`ray status`), and this machine one of its nodes? Where it asks for a token: RAY_AUTH_MODE=token and "
-    "RAY_AUTH_TOKEN"
-)
-_SILENT: Mapping[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+async def _reach(address: str) -> None:
+    """Raises OSError or TimeoutError."""
+    host, _, port = address.rpartition(":")
+    async with asyncio.timeout(_KNOCK_S):
+        _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    writer.close()
 
 
-def nodes_elsewhere(nodes: Iterable[Mapping[str, Any]], here: str) -> list[str]:
-    """The addresses of the nodes (as `ray.nodes()` gives them) that are other machines than the one at `here`."""
-    return sorted({str(node["NodeManagerAddress"]) for node in nodes} - {here})
-
-
-def _imported() -> ModuleType:
-    try:
-        import ray  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise SettingsError("--ray: expected Ray, found none: pip install 'plait[ray]'") from None
-    return ray
+def _is_missing(words: str) -> bool:
+    return words.startswith(("ModuleNotFoundError", "ImportError"))
 
 
 def _check_versions(expected: Mapping[str, str], found: Mapping[str, str]) -> None:
@@ -246,26 +249,3 @@ def _environment(app: App) -> dict[str, str]:
     # Not for us: whoever reads these is the user's code, which finds them here in the environment, too.
     own = {name: os.environ[name] for name in _OWN_CLIENTS if name in os.environ}
     return {**app.env, **own}
-
-
-@lru_cache(maxsize=1)
-def _token() -> str:
-    # Ray reads its token once in a process.
-    return secrets.token_hex(32)
-
-
-@contextmanager
-def _quiet(*, alone: bool) -> Iterator[None]:
-    """Ray's variables while it begins: it tells nobody that it is used, and leaves no token in the home folder."""
-    before = dict(os.environ)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if alone and not before.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
-        os.environ["RAY_AUTH_TOKEN"] = _token()
-    try:
-        yield
-    finally:
-        for name in [name for name in os.environ if name.startswith("RAY_")]:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                del os.environ[name]

@@ -5,27 +5,38 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from ray.actor import ActorHandle
-
-__all__ = ["RayLink", "first_words"]
+__all__ = ["RayLink", "RemoteWorker", "first_words"]
 
 _PULSES = 6
 """Asked for in the time of silence after which a worker is given up."""
 
 
+class _Method(Protocol):
+    def remote(self, *given: object) -> Awaitable[Any]: ...
+
+
+class RemoteWorker(Protocol):
+    """Ray's handle of a `plait.scale.ray_actors.RayWorker`."""
+
+    greet: _Method
+    begin: _Method
+    tell: _Method
+    hear: _Method
+    pulse: _Method
+
+
 class RayLink:
-    """A Link to an actor of `plait.batches.ray_actors`; `kill` ends it and may block.
+    """A Link to an actor of `plait.scale.ray_actors`; `kill` ends it and may block.
 
     An actor that does not answer for `silence_s` is given up.
     """
 
     def __init__(
         self,
-        actor: ActorHandle[Any],
+        actor: RemoteWorker,
         *,
         kill: Callable[[], None],
         ray_error: type[Exception],
@@ -66,7 +77,7 @@ class RayLink:
         return message
 
     async def dismissed(self) -> str:
-        self._lose("it was sent away")
+        self.lose("it was sent away")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -77,11 +88,11 @@ class RayLink:
         try:
             messages, fate = await self._actor.hear.remote()
         except self._ray_error as error:
-            self._lose(first_words(error))
+            self.lose(first_words(error))
             return
         self._in.extend(messages)
         if fate is not None:
-            self._lose(fate)
+            self.lose(fate)
 
     async def _tell(self) -> None:
         # One call at a time: the order of calls that are made at once is not Ray's promise.
@@ -92,7 +103,7 @@ class RayLink:
             try:
                 await self._actor.tell.remote(messages)
             except self._ray_error as error:
-                self._lose(first_words(error))
+                self.lose(first_words(error))
                 return
             for _ in messages:
                 self._out.popleft()
@@ -105,13 +116,14 @@ class RayLink:
                 async with asyncio.timeout(self._silence_s):
                     await self._actor.pulse.remote()
             except TimeoutError:
-                self._lose(f"no answer for {self._silence_s:g} s")
+                self.lose(f"no answer for {self._silence_s:g} s")
                 return
             except self._ray_error as error:
-                self._lose(first_words(error))
+                self.lose(first_words(error))
                 return
 
-    def _lose(self, fate: str) -> None:
+    def lose(self, fate: str) -> None:
+        """Give the worker up; `fate` says why."""
         self._fate = self._fate or fate
         self._sent.set()
         if not self._lost.done():

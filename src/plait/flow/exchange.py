@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +20,14 @@ from plait.flow.held import HeldBody, drain_open, note_open
 from plait.flow.limits import Limit, Permit
 from plait.flow.queues import BATCH, Place
 from plait.flow.recorders import Slot
-from plait.flow.records import Record, decoded, find_slot, flavour_of, is_encoded, response_of
+from plait.flow.records import Record, decoded, find_slot, flavour_of, is_encoded, lowered, response_of
 from plait.flow.refusals import hopeless, report_refusal, stand_in
 from plait.flow.retries import Attempts, is_retryable_error
 from plait.flow.scopes import Scope, current_limits, current_scope, unscoped_refused
 from plait.flow.tickets import Outcome, Ticket
 from plait.flow.timings import Timing
 from plait.flow.usage import Tokens
-from plait.flow.wire import Wire
+from plait.flow.wire import WholeBody, Wire
 
 logger = logging.getLogger("plait.flow")
 
@@ -251,12 +252,13 @@ class _Exchange:
             self.endpoint.reached = True
             if response.status_code >= 400:
                 return await self._refused(response, permit, ticket)
-            if advice := read_advice(response.headers, self.gate.clock.wall()):
+            headers = lowered(response.headers)
+            if advice := read_advice(headers, self.gate.clock.wall()):
                 ticket.tell(advice)
             self.first_token_at = self.gate.clock.now()
-            if _is_stream(response, self.call):
+            if _is_stream(headers, self.call):
                 return await self._open_stream(response, permit, ticket)
-            return await self._read_whole(response, permit, ticket)
+            return await self._read_whole(response, headers, permit, ticket)
         except Exception as error:
             if response is None:
                 ticket.release(Outcome(reached=False))
@@ -288,17 +290,18 @@ class _Exchange:
         response.stream = self.flavour.ByteStream(raw)
         return response
 
-    async def _read_whole(self, response: Any, permit: Permit, ticket: Ticket) -> Any:
+    async def _read_whole(self, response: Any, headers: Mapping[str, str], permit: Permit, ticket: Ticket) -> Any:
         raw = await self._read(response)
         meter = Meter(self.call)
-        body = decoded(self.flavour, response, raw)
+        body = decoded(self.flavour, response, raw) if "content-encoding" in headers else raw
         meter.read_body(body)
-        if not meter.readable and _says_json(response) and (again := self._repeat("the answer is not JSON")):
+        fits = meter.readable or "json" not in headers.get("content-type", "")
+        if not fits and (again := self._repeat("the answer is not JSON")):
             return again
         self.end(meter, ticket)
         permit.release()
         if self.slot:
-            await Record(self.slot, self.wire, self.call, response).whole(body, meter)
+            await Record(self.slot, self.wire, self.call, response, headers).whole(body, meter)
         response.stream = self.flavour.ByteStream(raw)
         return response
 
@@ -339,6 +342,8 @@ class _Exchange:
 
     async def _read(self, response: Any) -> bytes:
         stream = response.stream
+        if isinstance(stream, WholeBody):
+            return await stream.whole()
         chunks = self.wire.chunks(stream)
         parts = []
         try:
@@ -364,10 +369,6 @@ class _Exchange:
         )
 
 
-def _is_stream(response: Any, call: Call) -> bool:
-    kind = response.headers.get("content-type", "")
+def _is_stream(headers: Mapping[str, str], call: Call) -> bool:
+    kind = headers.get("content-type", "")
     return "text/event-stream" in kind or (call.streamed and "json" not in kind)
-
-
-def _says_json(response: Any) -> bool:
-    return "json" in response.headers.get("content-type", "")

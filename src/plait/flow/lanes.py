@@ -350,6 +350,7 @@ class Lane:
         report = self._diary.hand_in()
         report.in_flight = self._reported = self.in_flight
         report.waiting = len(self._queue)
+        report.asked = self._process.capacity if self._process else 0
         first = self._queue.peek()
         if first is not None:
             report.first_tokens = first.tokens

@@ -62,6 +62,8 @@ class Report:
     """Estimate for all that wait."""
     first_tokens: float = 0.0
     """Estimate for the first that waits."""
+    asked: int = 0
+    """Calls in flight that its user allows at most; 0: nothing was said."""
     held_up: Cause | None = None
     """What the first that waits was held up by."""
     sent: int = 0

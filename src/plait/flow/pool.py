@@ -1,49 +1,33 @@
-"""Connections to endpoints: an aiohttp session per event loop under an httpx2 transport, measured twice as fast."""
+"""Connections to endpoints under an httpx2 transport: kept alive, and each event loop's its own."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed
 from weakref import WeakKeyDictionary
 
-import aiohttp
 import httpx2
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.tracing import Trace
-from yarl import URL
 
+from plait.flow.answers import Answer, Broken, Silent
+from plait.flow.connections import Connection, Connections, Origin
+from plait.flow.dials import Names, dial
 from plait.flow.exchange import CONNECTED
+from plait.flow.heads import NotHttp, request_bytes
+from plait.flow.wire import WholeBody
 
-# The subclass comes before its base: the first match wins.
-_ERRORS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (
-    (aiohttp.ServerTimeoutError, httpx2.ReadTimeout),
-    (aiohttp.ClientProxyConnectionError, httpx2.ProxyError),
-    (aiohttp.ClientHttpProxyError, httpx2.ProxyError),
-    (aiohttp.ClientConnectorError, httpx2.ConnectError),
-    (aiohttp.ServerDisconnectedError, httpx2.RemoteProtocolError),
-    (aiohttp.ClientPayloadError, httpx2.RemoteProtocolError),
-    (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
-    (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
-    (aiohttp.ClientError, httpx2.NetworkError),
-    (TimeoutError, httpx2.TimeoutException),
-    (OSError, httpx2.NetworkError),
-)
-
+if TYPE_CHECKING:
+    from plait.flow.proxied import ProxiedSession
 
 _BUFFERED_BYTES = 16_384
+"""So much of a request fits into the socket's buffer, read or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +39,7 @@ class Network:
     ca_file: Path | None = None
     reuse_connections: bool = True
 
-    def proxy_for(self, url: URL) -> str | None:
+    def proxy_for(self, url: httpx2.URL) -> str | None:
         """The proxy for a URL. Raises httpx2.UnsupportedProtocol for SOCKS proxies."""
         proxy = self.proxies.get(url.scheme) or self.proxies.get("all")
         if not proxy or proxy_bypass_environment(url.host or "", dict(self.proxies)):
@@ -81,39 +65,37 @@ class Pool(httpx2.AsyncBaseTransport):
     def __init__(self, network: Network) -> None:
         self._network = network
         self._ssl: ssl.SSLContext | None = None
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lines] = WeakKeyDictionary()
         self._closers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncIterator[None]] = WeakKeyDictionary()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        session = self._sessions.get(asyncio.get_running_loop()) or await self._open()
-        url = _parsed(str(request.url))
-        if request.url.userinfo:  # has become a header already, and aiohttp refuses to see both
-            url = url.with_user(None)
-        timeout = request.extensions.get("timeout", {})
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
-        if "transfer-encoding" in request.headers:  # the body is read here and has a length
-            headers = [header for header in headers if header[0].lower() != "transfer-encoding"]
+        url, extensions = request.url, request.extensions
+        lines = self._lines.get(asyncio.get_running_loop()) or await self._open()
+        extensions.pop(CONNECTED, None)  # an earlier attempt's
+        if self._network.proxies and (proxy := self._network.proxy_for(url)):
+            return await lines.proxied(self._network).send(request, proxy, self._trusted(url))
         content = await request.aread()
-        with _translated_errors(), _noting_connections(request.extensions):
-            async with _time_to_send(content, timeout):
-                response = await session.request(
-                    request.method,
-                    url,
-                    headers=headers,
-                    skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-                    data=content or None,
-                    allow_redirects=False,
-                    ssl=self._trusted() if url.scheme == "https" else True,
-                    proxy=self._network.proxy_for(url) if self._network.proxies else None,
-                    timeout=aiohttp.ClientTimeout(
-                        total=None, sock_connect=timeout.get("connect"), sock_read=timeout.get("read")
-                    ),
-                )
+        try:
+            sent = request_bytes(
+                request.method, url.raw_path, request.headers.raw, content, last=not self._network.reuse_connections
+            )
+        except ValueError as error:
+            raise httpx2.LocalProtocolError(str(error)) from error
+        timeout = extensions.get("timeout", {})
+        connection = await self._connection(lines.direct, url, extensions)
+        answer = connection.ask(sent, timeout.get("read"))
+        patience_s = timeout.get("read")
+        if len(sent) > _BUFFERED_BYTES and patience_s is not None:
+            patience_s += timeout.get("write") or 0.0
+        try:
+            head = await answer.wait_for_head(patience_s)
+        except (Broken, Silent, NotHttp, OSError) as error:
+            _raise_as_httpx(error)
         return httpx2.Response(
-            response.status,
-            headers=list(response.raw_headers),
-            stream=_Body(response),
-            extensions={"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode()},
+            head.status,
+            headers=head.headers,
+            stream=_Body(answer),
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": head.reason},
         )
 
     async def aclose(self) -> None:
@@ -122,53 +104,82 @@ class Pool(httpx2.AsyncBaseTransport):
         if closer is not None:
             await anext(closer, None)
 
-    async def _open(self) -> aiohttp.ClientSession:
+    async def _connection(
+        self, connections: Connections, url: httpx2.URL, extensions: MutableMapping[str, Any]
+    ) -> Connection:
+        if url.scheme not in ("http", "https") or not url.host:
+            raise httpx2.UnsupportedProtocol(f"expected an http:// or https:// URL, found {str(url)!r}")
+        trust = self._trusted(url)
+        origin = (url.host, url.port or (443 if trust else 80), trust)
+        if (connection := connections.take(origin)) is not None:
+            return connection
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(extensions.get("timeout", {}).get("connect")):
+                connection = await connections.open(origin)
+        except TimeoutError as error:
+            raise httpx2.ConnectTimeout(f"{origin[0]}:{origin[1]} did not let us in in time") from error
+        except (OSError, UnicodeError) as error:
+            raise httpx2.ConnectError(f"cannot connect to {origin[0]}:{origin[1]}: {error}") from error
+        extensions[CONNECTED] = time.monotonic() - began
+        return connection
+
+    async def _open(self) -> _Lines:
         loop = asyncio.get_running_loop()
-        for other in [known for known in self._sessions if known.is_closed()]:
-            self._sessions.pop(other, None)
+        for other in [known for known in self._lines if known.is_closed()]:
+            self._lines.pop(other, None)
             self._closers.pop(other, None)
         # A loop that ends closes the asynchronous generators begun on it (asyncio.run does), so a generator is what
-        # closes the session in time, wherever the loop came from.
-        closer = self._session_until_the_loop_ends(loop)
+        # closes the connections in time, wherever the loop came from.
+        closer = self._lines_until_the_loop_ends(loop)
         await anext(closer)
         self._closers[loop] = closer
-        return self._sessions[loop]
+        return self._lines[loop]
 
-    async def _session_until_the_loop_ends(self, loop: asyncio.AbstractEventLoop) -> AsyncIterator[None]:
-        connector = _Connector(
-            limit=0,  # the gate bounds calls; a second bound here would queue them unseen
-            resolver=_Resolver(),
-            force_close=not self._network.reuse_connections,
-            keepalive_timeout=30.0 if self._network.reuse_connections else None,
-        )
-        session = aiohttp.ClientSession(
-            connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(loop=loop)
-        )
-        self._sessions[loop] = session
+    async def _lines_until_the_loop_ends(self, loop: asyncio.AbstractEventLoop) -> AsyncIterator[None]:
+        self._lines[loop] = lines = _Lines(loop, reuse=self._network.reuse_connections)
         try:
             yield
         finally:
-            self._sessions.pop(loop, None)
+            self._lines.pop(loop, None)
             self._closers.pop(loop, None)
-            await session.close()
+            await lines.close()
 
-    def _trusted(self) -> ssl.SSLContext:
+    def _trusted(self, url: httpx2.URL) -> ssl.SSLContext | None:
+        if url.scheme != "https":
+            return None
         if self._ssl is None:
             self._ssl = self._network.ssl_context()
         return self._ssl
 
 
-@lru_cache(maxsize=1024)
-def _parsed(url: str) -> URL:
-    return URL(url, encoded=True)
+class _Lines:
+    """What one event loop has open."""
 
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, reuse: bool) -> None:
+        names = Names()
 
-def _time_to_send(content: bytes, timeout: Mapping[str, float | None]) -> AbstractAsyncContextManager[object]:
-    """aiohttp does not limit the time for sending a body. A small one fits into the socket's buffer, read or not."""
-    phases = [timeout.get(phase) for phase in ("connect", "write", "read")]
-    if len(content) < _BUFFERED_BYTES or None in phases:
-        return nullcontext()
-    return asyncio.timeout(sum(phase for phase in phases if phase))
+        def connect(origin: Origin, protocol: Callable[[], Connection]) -> Awaitable[None]:
+            return dial(names, *origin, protocol)
+
+        self.direct = Connections(loop, connect, reuse=reuse)
+        self._proxied: ProxiedSession | None = None
+
+    def proxied(self, network: Network) -> ProxiedSession:
+        """The way through a proxy."""
+        if self._proxied is None:
+            # Few need it, and aiohttp takes its time to be imported.
+            from plait.flow.proxied import ProxiedSession  # noqa: PLC0415
+
+            self._proxied = ProxiedSession(reuse=network.reuse_connections)
+        return self._proxied
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self.direct.close()
+        if self._proxied is not None:
+            await self._proxied.close()
+        await asyncio.sleep(0)  # the loop closes sockets in its next turn
 
 
 class BlockingPool(httpx2.BaseTransport):
@@ -180,7 +191,7 @@ class BlockingPool(httpx2.BaseTransport):
         self._lock = threading.Lock()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        proxy = self._network.proxy_for(URL(str(request.url), encoded=True)) if self._network.proxies else None
+        proxy = self._network.proxy_for(request.url) if self._network.proxies else None
         with self._lock:
             if proxy not in self._transports:
                 self._transports[proxy] = httpx2.HTTPTransport(
@@ -198,29 +209,47 @@ class BlockingPool(httpx2.BaseTransport):
             self._transports.clear()
 
 
-_extensions: ContextVar[MutableMapping[str, Any]] = ContextVar("plait_pool_extensions")
+class _Body(httpx2.AsyncByteStream, WholeBody):
+    """A body as it comes; dropped unread, its connection is closed."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._loop = asyncio.get_running_loop()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (part := await self.part()) is not None:
+            yield part
+
+    async def part(self) -> bytes | None:
+        """The next bytes, None after the last."""
+        try:
+            return await self._answer.next_part()
+        except (Broken, Silent, NotHttp, OSError) as error:
+            _raise_as_httpx(error)
+
+    async def whole(self) -> bytes:
+        try:
+            return await self._answer.rest()
+        except (Broken, Silent, NotHttp, OSError) as error:
+            _raise_as_httpx(error)
+        finally:
+            self._answer.close()
+
+    async def aclose(self) -> None:
+        self._answer.close()
+
+    def __del__(self) -> None:
+        if not self._answer.complete and not self._loop.is_closed():
+            # A garbage collection may be any thread's.
+            self._loop.call_soon_threadsafe(self._answer.close)
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Notes how long opening a connection took; aiohttp's own tracing does too, for 10 us of every call."""
-
-    async def _create_connection(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> ResponseHandler:
-        began = time.monotonic()
-        opened = await super()._create_connection(req, traces, timeout)
-        _extensions.get({})[CONNECTED] = time.monotonic() - began
-        return opened
-
-
-@contextmanager
-def _noting_connections(extensions: MutableMapping[str, Any]) -> Iterator[None]:
-    extensions.pop(CONNECTED, None)  # an earlier attempt's
-    token = _extensions.set(extensions)
-    try:
-        yield
-    finally:
-        _extensions.reset(token)
+def _raise_as_httpx(error: Exception) -> NoReturn:
+    if isinstance(error, Silent):
+        raise httpx2.ReadTimeout(str(error)) from error
+    if isinstance(error, Broken | NotHttp):
+        raise httpx2.RemoteProtocolError(str(error)) from error
+    raise httpx2.ReadError(str(error) or type(error).__name__) from error
 
 
 @contextmanager
@@ -243,56 +272,3 @@ def _noting_traced_connections(extensions: MutableMapping[str, Any]) -> Iterator
         yield
     finally:
         extensions.pop("trace", None)
-
-
-class _Body(httpx2.AsyncByteStream):
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _translated_errors():
-            async for chunk in self._response.content.iter_any():
-                yield chunk
-
-    async def aclose(self) -> None:
-        # Closing in the middle of a body ends the connection, which is how the endpoint learns that nobody listens.
-        self._response.close() if not self._response.content.at_eof() else self._response.release()
-
-
-class _Resolver(AbstractResolver):
-    """Looks names up in threads of its own: in a loop's default executor, waiting nodes could keep them all."""
-
-    _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="plait-dns")
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-        )
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=port,
-                family=kind,
-                proto=protocol,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, _, protocol, _, address in found
-        ]
-
-    async def close(self) -> None:
-        return
-
-
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    try:
-        yield
-    except (aiohttp.ClientError, OSError) as error:
-        for theirs, ours in _ERRORS:
-            if isinstance(error, theirs):
-                said = "the connection closed in the middle" if theirs is aiohttp.ClientPayloadError else str(error)
-                raise ours(said or type(error).__name__) from error
-        raise

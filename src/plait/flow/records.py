@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -15,11 +16,14 @@ from plait.flow.wire import Wire
 class Record:
     """Keeps the answer of one call in its slot, if it is a whole one."""
 
-    def __init__(self, slot: Slot, wire: Wire, call: Call, response: Any) -> None:
+    def __init__(
+        self, slot: Slot, wire: Wire, call: Call, response: Any, headers: Mapping[str, str] | None = None
+    ) -> None:
         self._slot = slot
         self._wire = wire
         self._call = call
         self._response = response
+        self._headers = lowered(response.headers) if headers is None else headers
 
     async def whole(self, body: bytes, meter: Meter) -> None:
         """Keep a decoded body; returns once it is durable. Raises StoreError."""
@@ -43,7 +47,7 @@ class Record:
         return body, meter
 
     def _answer(self, body: bytes, meter: Meter) -> Answer:
-        headers = tuple((name, self._response.headers[name]) for name in KEPT_HEADERS if name in self._response.headers)
+        headers = tuple((name, self._headers[name]) for name in KEPT_HEADERS if name in self._headers)
         return Answer(
             self._response.status_code,
             headers,
@@ -68,6 +72,18 @@ def response_of(answer: Answer, request: Any) -> Any:
     return flavour.Response(
         answer.status, headers=list(answer.headers), stream=flavour.ByteStream(answer.body), request=request
     )
+
+
+def lowered(headers: Any) -> dict[str, str]:
+    """The headers of httpx or httpx2 by their names in lower case, read once for the many who ask."""
+    found: dict[str, str] = {}
+    try:
+        for name, value in headers.raw:
+            key, text = name.decode("ascii").lower(), value.decode("ascii")
+            found[key] = f"{found[key]}, {text}" if key in found else text
+    except UnicodeDecodeError:
+        return dict(headers.items())
+    return found
 
 
 def flavour_of(message: Any) -> ModuleType:

@@ -221,21 +221,32 @@ def refusing_unscoped() -> Iterator[None]:
         _refusing.discard(mark)
 
 
-@contextmanager
-def entered(scope: Scope) -> Iterator[Scope]:
+class entered:  # noqa: N801 - used like the functions around it, and every run passes through: a generator costs more
     """Make the scope current, here and in tasks begun here."""
-    token = _scope.set(scope)
-    try:
-        yield scope
-    finally:
-        _scope.reset(token)
+
+    __slots__ = ("_scope", "_token")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> Scope:
+        self._token = _scope.set(self._scope)
+        return self._scope
+
+    def __exit__(self, *_: object) -> None:
+        _scope.reset(self._token)
 
 
-@contextmanager
-def bounded(limits: tuple[Limit, ...]) -> Iterator[None]:
+class bounded:  # noqa: N801
     """Make these the current bounds (innermost first), here and in tasks begun here."""
-    token = _limits.set(limits)
-    try:
-        yield
-    finally:
-        _limits.reset(token)
+
+    __slots__ = ("_limits", "_token")
+
+    def __init__(self, limits: tuple[Limit, ...]) -> None:
+        self._limits = limits
+
+    def __enter__(self) -> None:
+        self._token = _limits.set(self._limits)
+
+    def __exit__(self, *_: object) -> None:
+        _limits.reset(self._token)

@@ -184,7 +184,10 @@ class Ticket:
 
 
 def _wake(loop: asyncio.AbstractEventLoop, turn: asyncio.Future[None]) -> None:
-    loop.call_soon_threadsafe(_resolve, turn)
+    if asyncio._get_running_loop() is loop:  # noqa: SLF001 - None where there is none, and no exception
+        loop.call_soon(_resolve, turn)  # the other way writes to a pipe to wake the loop, which is awake
+    else:
+        loop.call_soon_threadsafe(_resolve, turn)
 
 
 def _resolve(turn: asyncio.Future[None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 WAITS = ("concurrency", "rpm", "tpm", "quota", "retry")
 """What calls wait for: a free slot, requests and tokens per minute, a day's quota; and what failed attempts cost, with
@@ -43,7 +43,7 @@ class Timing:
 
     def copy(self) -> Timing:
         """As it is now."""
-        return replace(self, waits=dict(self.waits))
+        return Timing(self.calls, dict(self.waits), self.connect_s, self.first_token_s, self.generation_s)
 
 
 def total(timings: Mapping[str, Timing]) -> Timing:

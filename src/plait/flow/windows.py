@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from plait.flow.buckets import NEVER
 
 UNTOLD = 128.0
-"""Calls in flight before the first success; every success adds two, as in TCP's slow start (RFC 5681, section 3.1)."""
+"""Calls in flight before the first success, where the user set no higher bound; every success adds two, as in TCP's
+slow start (RFC 5681, section 3.1)."""
+_BELIEVED = 512.0
+"""Of a user's higher bound: an endpoint that queues would be busy for long with what came before its first answer."""
 FIXED_TOKENS = 32
 """What is the same for every call, in terms of the tokens of its answer."""
 _HOLD_S = 3.0
@@ -68,7 +71,11 @@ class Window:
     @property
     def limit(self) -> float:
         """Calls that may be in flight."""
-        bounds = [self.flood]
+        return self.limit_from(0.0)
+
+    def limit_from(self, asked: float) -> float:
+        """The same for a user who set a bound of `asked`: it is believed, if not too high, before anything is known."""
+        bounds = [max(self.flood, min(asked, _BELIEVED))]
         if self.ceiling is not None:
             bounds.append(self.ceiling * self._growth())
         if self.cap is not None:

@@ -30,6 +30,14 @@ class Wire(Protocol):
     def held_stream(self, flavour: ModuleType, held: Any) -> Any: ...
 
 
+class WholeBody:
+    """A body that can be read at once, besides in parts."""
+
+    async def whole(self) -> bytes:
+        """All of it, and its connection is let go. Raises what reading it in parts raises; cancelled, it is closed."""
+        raise NotImplementedError
+
+
 def drive(coroutine: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine that never suspends."""
     try:

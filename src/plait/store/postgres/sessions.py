@@ -95,8 +95,10 @@ class Session:
             cursor.executemany(translated(sql).encode(), map(_plain, parameters))
         except psycopg.IntegrityError as error:
             raise sqlite3.IntegrityError(_words(error)) from error
-        except ENDING:
-            self.close()
+        except (*LOST, *ENDING) as error:
+            # One without a code is not the server's: its pipeline broke, and the connection may still look whole.
+            if error.sqlstate is None or isinstance(error, ENDING):
+                self.close()
             raise
         return cursor
 

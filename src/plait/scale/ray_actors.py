@@ -1,13 +1,13 @@
-"""The worker inside a Ray actor: its loop in a thread of its own, its messages taken and brought by method calls.
+"""A worker inside a Ray actor: its loop in a thread of its own, its messages taken and brought by method calls.
 
-This module runs on Ray's machines; it needs nothing of Ray. The actor's own event loop only talks, so that a node which
-blocks the worker's does not make the worker look dead.
+This module runs on Ray's machines and needs nothing of Ray, nor of what the worker does: it is there at once. The
+actor's own event loop only talks, so that a node which blocks the worker's does not make the worker look dead.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import importlib
 import os
 import pickle
 import platform
@@ -19,26 +19,19 @@ import traceback
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from plait.batches.channels import Orders
-    from plait.settings import Settings
-
-__all__ = ["RayWorker", "versions"]
+__all__ = ["ActorTalk", "RayWorker", "versions"]
 
 _GATHER_S = 0.02
 """Messages are let gather, because each call costs more than each message."""
 _POLL_S = 10.0
 _ANSWER_BYTES = 4 * 2**20
 _UNHEARD_BYTES = 32 * 2**20
-"""Of messages that the batch has not taken, before no further row begins."""
+"""Of messages that nobody has taken, before no further row begins."""
 _ORPHAN_S = 120.0
 """Without a word from the batch's process, which asks every few seconds: nobody will take the results."""
-_HOMES = ("HOME", "PLAIT_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")
 
 
 def versions() -> dict[str, str]:
@@ -48,30 +41,26 @@ def versions() -> dict[str, str]:
 
 
 class RayWorker:
-    """A worker; all methods are called by the batch that hired it."""
+    """A worker; all methods are called by whoever hired it."""
 
     def __init__(self) -> None:
-        self._talk = _ActorTalk()
+        self._talk = ActorTalk()
         self._heard = time.monotonic()
-        self._thread: threading.Thread | None = None
 
     async def greet(self) -> dict[str, str]:
         """Who this is: its versions, and where it runs."""
         return await asyncio.to_thread(versions) | {"host": socket.gethostname(), "pid": str(os.getpid())}
 
-    async def begin(self, orders: bytes, parcel: bytes | None, where: str, batch: int | None) -> None:
-        """Begin to work.
+    async def begin(self, entry: str, orders: bytes, parcel: bytes | None, batch: int | None) -> None:
+        """Await `entry`, the coroutine function `pkg.module:name`, with an ActorTalk, `orders` and `parcel`.
 
-        `parcel` is the pickled app, where this machine does not have its folder; `batch` the id of the batch's process,
-        where it runs on this machine.
+        `batch` is the id of the batch's process, where that runs on this machine.
         """
         threading.Thread(target=self._watch, daemon=True, name="plait watch").start()
         if batch is not None and hasattr(os, "pidfd_open"):
             threading.Thread(target=_die_with, args=(batch,), daemon=True, name="plait lifeline").start()
-        self._thread = threading.Thread(
-            target=self._run, args=(orders, parcel, where), daemon=True, name="plait worker"
-        )
-        self._thread.start()
+        words = (entry, orders, parcel)
+        threading.Thread(target=self._run, args=words, daemon=True, name="plait worker").start()
 
     async def tell(self, messages: list[bytes]) -> None:
         """Messages of the batch, in order."""
@@ -92,19 +81,15 @@ class RayWorker:
             time.sleep(1.0)
         os._exit(1)
 
-    def _run(self, orders: bytes, parcel: bytes | None, where: str) -> None:
-        # LangChain and LangGraph: not while the actor is to say that it lives.
-        from plait.batches.worker import work  # noqa: PLC0415
-        from plait.process import run_loop  # noqa: PLC0415
-
+    def _run(self, entry: str, orders: bytes, parcel: bytes | None) -> None:
         fate = "it ended by itself"
         try:
-            found: Orders = pickle.loads(orders)  # noqa: S301 - from the batch
-            logging.getLogger("plait").addHandler(_Voice(self._talk))
-            os.environ.update({name: value for name, value in found.environment.items() if name not in os.environ})
-            if parcel is not None:
-                found = _moved(found, parcel)
-            run_loop(self._talk.served(work(self._talk, found, where=where)))
+            import uvloop  # noqa: PLC0415 - where the actor runs, not where it is hired
+
+            module, _, name = entry.partition(":")
+            work = getattr(importlib.import_module(module), name)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._talk.served(work(self._talk, orders, parcel)))
         except BaseException as error:  # noqa: BLE001 - its last words
             traceback.print_exc()
             fate = f"{type(error).__name__}: {error}"
@@ -118,8 +103,8 @@ def _die_with(batch: int) -> None:
         os._exit(1)
 
 
-class _ActorTalk:
-    """A Talk between the worker's thread and the actor's event loop."""
+class ActorTalk:
+    """A Talk (see plait.batches.channels) between the worker's thread and the actor's event loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -209,39 +194,3 @@ class _ActorTalk:
         if self._worker is not None and self._room is not None and not self._worker.is_closed():
             self._worker.call_soon_threadsafe(self._room.set)
         return found, fate if whole else None
-
-
-class _Voice(logging.Handler):
-    """Sends warnings to the batch: what a Ray worker prints ends in a file that nobody reads."""
-
-    def __init__(self, talk: _ActorTalk) -> None:
-        super().__init__(logging.WARNING)
-        self._talk = talk
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from plait.batches.channels import Said  # noqa: PLC0415 - as above
-
-        self._talk.send(Said(record.levelno, record.getMessage()))
-
-
-def _moved(orders: Orders, parcel: bytes) -> Orders:
-    """Orders for a machine that is not the batch's: with folders of its own."""
-    from plait.batches.parcels import Parcel, unpack  # noqa: PLC0415 - as above
-
-    found: Parcel | None = pickle.loads(parcel)  # noqa: S301 - from the batch
-    app = unpack(found) if found is not None else None
-    return replace(orders, app=app, settings=_at_home(orders.settings))
-
-
-def _at_home(settings: Settings) -> Settings:
-    from plait.settings import from_env  # noqa: PLC0415 - as above
-
-    here = from_env({name: os.environ[name] for name in _HOMES if name in os.environ})
-    home = here.home
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        import tempfile  # noqa: PLC0415
-
-        home = Path(tempfile.mkdtemp(prefix="plait-home-"))
-    return replace(settings, home=home, cache=here.cache)

@@ -1,0 +1,153 @@
+"""What 1, 10 and 100 machines carry: the simulation fed with measured costs, after a check against real processes.
+
+The costs of rows are measured here at a quarter of the load, with processor time to spare; then one process and two
+run at full load, and the simulation says from the costs alone what they should do. Those of stores and of the shared
+budget are taken from the kept results.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from benchmarks.batch_subjects import measure
+from benchmarks.capacity import Cluster, Costs, Foreseen, simulate
+from benchmarks.endpoint import endpoint
+from benchmarks.measure import note
+from benchmarks.records import Result, read_results
+
+LATENCY_S = 0.5
+QUIET_ROWS, QUIET = 3_000, 100
+"""Rows of each process, and in flight in each."""
+FULL_ROWS, FULL = 10_000, 500
+PROVIDER_S = 1 / 13_000
+"""CPU of an answer of the simulator (`python -m benchmarks simulator`)."""
+COMMIT_S = 0.005
+"""That a journal gathers answers before it makes them durable."""
+
+MACHINE = Cluster(processes=4, cores=4, in_flight=250, latency_s=1.0, sigma=0.5)
+MACHINES = (1, 10, 100)
+SIMULATED_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something that all processes share."""
+
+    name: str
+    per_s: float
+    """The most it does in a second."""
+    source: str
+
+
+BUDGET = Part("budget", 4_500, "a trial of updates of one row on PostgreSQL")
+EXCHANGES_PER_S = 4.0
+"""Of a process with a shared budget, where that was not measured."""
+_SHARED = re.compile(r"^PostgreSQL\s+.*x\s+\d+\s+(\d+)\s+[\d.]+ ms")
+
+
+def main() -> None:
+    """Print the costs, predicted beside measured, what machines carry, and where each part is full."""
+    with endpoint(delay_s=LATENCY_S) as base_url:
+        costs = _costs(base_url)
+        print(
+            f"CPU of a row {costs.worker_s * 1000:.2f} ms in its process, {costs.driver_s * 1000:.2f} ms in the driver "
+            f"of --workers, {costs.provider_s * 1000:.2f} ms in the provider"
+        )
+        _check(base_url, costs)
+    results = read_results()
+    for part in (stores := _stores(results)):
+        print(f"{part.name}: {part.per_s:,.0f} rows/s at most ({part.source})")
+    costs = replace(costs, provider_s=0.0, exchange_s=1 / BUDGET.per_s, exchanges_per_s=_exchanges_per_s(results))
+    print(f"{BUDGET.name}: {BUDGET.per_s:,.0f} exchanges/s at most ({BUDGET.source}); ", end="")
+    print(f"a process makes {costs.exchanges_per_s:.1f} a second")
+    _carried(costs, stores)
+    print(f"load {os.getloadavg()[0]:.1f}")
+
+
+def _costs(base_url: str) -> Costs:
+    one = measure("batch", base_url, QUIET_ROWS, QUIET).cpu_s / QUIET_ROWS
+    fewer, more = (measure("batch", base_url, rows, 2 * QUIET, 2).cpu_s for rows in (QUIET_ROWS, 2 * QUIET_ROWS))
+    # The start of the workers is in both, so it is not in their difference; what a row takes there above
+    # one process is handing it out and taking its result.
+    driver_s = max(0.0, (more - fewer) / QUIET_ROWS - one)
+    return Costs(one, driver_s, commit_s=COMMIT_S, provider_s=PROVIDER_S)
+
+
+def _check(base_url: str, costs: Costs) -> None:
+    cores = os.cpu_count() or 1
+    print(
+        f"\n{FULL} rows in flight, answers after {LATENCY_S} s, {cores} cores with the provider on them; steady rows/s"
+    )
+    for processes in (1, 2):
+        cluster = Cluster(1, processes, cores, FULL // processes, LATENCY_S)
+        alone = costs if processes > 1 else replace(costs, driver_s=0.0)
+        foreseen = simulate(cluster, alone, seconds=8.0)
+        spent = measure("batch", base_url, FULL_ROWS, FULL, processes)
+        measured = FULL_ROWS * 0.8 / spent.middle_s
+        name = f"{processes} process{'es' * (processes > 1)}"
+        print(
+            f"{name:<12} predicted {foreseen.rows_per_s:>5,.0f}, measured {measured:>5,.0f}: "
+            f"{foreseen.rows_per_s / measured:.2f}x",
+            flush=True,
+        )
+        note(name, "predicted by measured", [foreseen.rows_per_s / measured])
+
+
+def _stores(results: Mapping[str, Result]) -> list[Part]:
+    known = results.get("store")
+    if known is None:
+        return [Part("SQLite", 44_000, "an earlier trial of one table"), Part("PostgreSQL", 26_000, "the same")]
+    return [
+        Part(name, known.figure(name, "rows/s").median, "`python -m benchmarks store`")
+        for name in known.subjects("rows/s")
+    ]
+
+
+def _exchanges_per_s(results: Mapping[str, Result]) -> float:
+    """Of one process, from the shared budget's table: four processes over PostgreSQL."""
+    lines = results["limits.shared"].lines if "limits.shared" in results else ()
+    found = [float(match[1]) / 4 for line in lines if (match := _SHARED.match(line))]
+    return max(found, default=EXCHANGES_PER_S)
+
+
+def _carried(costs: Costs, stores: list[Part]) -> None:
+    one = MACHINE
+    print(
+        f"\na machine: {one.cores} cores, {one.processes} processes with {one.in_flight} rows in flight each, answers "
+        f"after {one.latency_s:g} s (log-normal, sigma {one.sigma:g}): ideal {one.ideal:,.0f} rows/s"
+    )
+    head = f"{'machines':>8}  {'store':<22} {'rows/s':>8} {'of ideal':>9} {'cores':>6} {'store':>6} {'budget':>7}"
+    print(f"{head}  bound by")
+    for store in stores:
+        # Workers write results themselves; the driver only counts.
+        shared = replace(costs, driver_s=0.0, store_s=1 / store.per_s)
+        for machines in MACHINES:
+            cluster = replace(one, machines=machines)
+            foreseen = simulate(cluster, shared, seconds=SIMULATED_S)
+            _print(cluster, store, foreseen)
+    _print_full(costs, stores)
+
+
+def _print(cluster: Cluster, store: Part, foreseen: Foreseen) -> None:
+    busy = "".join(f"{foreseen.busy[part]:>{wide}.0%}" for part, wide in (("cores", 7), ("store", 7), ("budget", 8)))
+    rate = f"{foreseen.rows_per_s:>8,.0f} {foreseen.rows_per_s / cluster.ideal:>9.0%}"
+    print(f"{cluster.machines:>8}  {store.name:<22} {rate}{busy}  {foreseen.bound}", flush=True)
+    name = f"{cluster.machines} machine{'s' * (cluster.machines > 1)}, {store.name}"
+    note(name, f"rows/s, bound by: {foreseen.bound}", [foreseen.rows_per_s])
+
+
+def _print_full(costs: Costs, stores: list[Part]) -> None:
+    one = MACHINE.ideal
+    print(f"\nfull, at {one:,.0f} rows/s a machine:")
+    if costs.driver_s:
+        most = 1 / costs.driver_s
+        print(f"{'driver of --workers':<30} {most:>8,.0f} rows/s, {most / one:>6.1f} machines")
+    for store in stores:
+        print(f"{store.name:<30} {store.per_s:>8,.0f} rows/s, {store.per_s / one:>6.1f} machines")
+    machines = BUDGET.per_s / costs.exchanges_per_s / MACHINE.processes
+    print(f"{BUDGET.name:<30} {BUDGET.per_s:>8,.0f} exchanges/s, {machines:>.1f} machines")
+    core = 1 / costs.worker_s
+    print(f"{'a process, by its CPU':<30} {core:>8,.0f} rows/s: {core * MACHINE.latency_s:,.0f} in flight at 1 s")

@@ -1,0 +1,129 @@
+"""A process's connection to a Ray cluster, made and let go of without a trace in the process. All of it blocks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+from plait.batches.ray_links import first_words
+from plait.errors import SettingsError
+
+__all__ = ["CHECKS", "LOCAL", "RaySession", "nodes_elsewhere"]
+
+LOCAL = "local"
+CHECKS = (
+    "is it up (`ray status`), and this machine one of its nodes? Where it asks for a token: RAY_AUTH_MODE=token and "
+    "RAY_AUTH_TOKEN"
+)
+_OBJECTS_BYTES = 80 * 2**20
+"""Ray's smallest, about: messages and an app's files go through it, results do not stay."""
+_SILENT: Mapping[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+
+
+class RaySession:
+    """Ray in this process, connected to `address` until `close`; "local" is a cluster of its own, of `cpus` CPUs.
+
+    Where the process is connected already, by whoever it belongs to, that connection is used and left as it is.
+    Raises SettingsError where Ray is not installed or the cluster cannot be had.
+    """
+
+    def __init__(self, address: str, *, cpus: int = 0) -> None:
+        self.ray = _imported()
+        self._is_ours = not self.ray.is_initialized()
+        self._folder: str | None = None
+        if self._is_ours:
+            # Ray prints what its daemons say as they die, to the stdout that results go to.
+            self._say(False)
+            try:
+                self._connect(address, cpus)
+            except BaseException:
+                self.close()
+                raise
+        self.head: str = self.ray.get_runtime_context().gcs_address
+        here = self.ray.util.get_node_ip_address()
+        self.elsewhere = nodes_elsewhere((node for node in self.ray.nodes() if node["Alive"]), here)
+        """The addresses of its other machines."""
+
+    def _connect(self, address: str, cpus: int) -> None:
+        if address != LOCAL:
+            with _quiet():
+                try:
+                    self.ray.init(address, **_SILENT)
+                except (OSError, RuntimeError, ValueError) as error:
+                    raise SettingsError(f"--ray {address}: {first_words(error)}: {CHECKS}") from None
+            return
+        # Short, for the paths of its sockets, and nobody else's: Ray would leave its logs to all.
+        self._folder = tempfile.mkdtemp(prefix="plait-ray-", dir="/tmp")
+        with _quiet(alone=True):
+            self.ray.init(
+                LOCAL,
+                num_cpus=cpus or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+                include_dashboard=False,
+                object_store_memory=_OBJECTS_BYTES,
+                _temp_dir=self._folder,
+                **_SILENT,
+            )
+
+    def cpus(self) -> tuple[int, int]:
+        """Those of the cluster, and the free ones of them."""
+        ray = self.ray
+        return int(ray.cluster_resources().get("CPU", 0)), int(ray.available_resources().get("CPU", 0))
+
+    def close(self) -> None:
+        """Let go; harmless the second time."""
+        if self._is_ours:
+            self._is_ours = False
+            self.ray.shutdown()
+            self._say(True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _say(self, aloud: bool) -> None:
+        self.ray._private.worker._worker_logs_enabled = aloud  # noqa: SLF001 - as its own debugger does it
+
+
+def nodes_elsewhere(nodes: Iterable[Mapping[str, Any]], here: str) -> list[str]:
+    """The addresses of the nodes (as `ray.nodes()` gives them) that are other machines than the one at `here`."""
+    return sorted({str(node["NodeManagerAddress"]) for node in nodes} - {here})
+
+
+def _imported() -> ModuleType:
+    try:
+        import ray  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise SettingsError("--ray: expected Ray, found none: pip install 'plait[ray]'") from None
+    return ray
+
+
+@lru_cache(maxsize=1)
+def _token() -> str:
+    # Ray reads its token once in a process.
+    return secrets.token_hex(32)
+
+
+@contextmanager
+def _quiet(*, alone: bool = False) -> Iterator[None]:
+    """Ray's variables while it begins: it tells nobody that it is used, and leaves no token in the home folder."""
+    before = dict(os.environ)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if alone and not before.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
+        os.environ["RAY_AUTH_TOKEN"] = _token()
+    try:
+        yield
+    finally:
+        for name in [name for name in os.environ if name.startswith("RAY_") or name == "PYTHONBREAKPOINT"]:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]

@@ -1,0 +1,281 @@
+"""Batches on real Ray clusters of this machine: the same results, what is refused, and what dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import plait
+from plait.app import App, find_app
+from plait.batches import BatchOptions
+from plait.batches.answers import Paid
+from plait.batches.channels import Orders, State
+from plait.batches.ray_clusters import RayWorkplace, _check_versions
+from plait.batches.ray_sessions import nodes_elsewhere
+from plait.batches.workplaces import NoRoom
+from plait.errors import SettingsError
+from plait.scale.ray_actors import versions
+from plait.settings import Settings, from_env
+from plait.simulator import Simulator, running
+from tests.batch_apps import app_with
+from tests.command import PATIENCE_S, endpoint_env, started
+from tests.command import plait as command
+from tests.ray_clusters import Cluster, ray_cluster
+from tests.reliability.rays import kill_on_ray
+
+pytest.importorskip("ray", reason="needs the extra plait[ray]")
+
+TEXTS = [f"text {number}" for number in range(40)]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Generator[Cluster]:
+    with ray_cluster(cpus=2) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> App:
+    """Of batches in this process, which can use one alone."""
+    return find_app(app_with(tmp_path_factory.mktemp("app"), []))
+
+
+@pytest.fixture
+def settings(provider: Simulator, tmp_path: Path) -> Settings:
+    env = {"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "k", "PLAIT_HOME": str(tmp_path / "home")}
+    return replace(from_env(env), model="openai:gpt-4.1-mini", max_attempts=2)
+
+
+def until(reached: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60.0
+    while not reached():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.05)
+
+
+# --- the same results --------------------------------------------------------------------------------
+
+
+def test_results_are_the_same_to_the_byte_in_process_in_workers_and_on_ray(tmp_path: Path) -> None:
+    app, found = app_with(tmp_path / "app", TEXTS), []
+    ways: dict[str, list[str]] = {
+        "here": [],
+        "workers": ["--workers", "2"],
+        "ray": ["--workers", "2", "--ray", "local"],
+    }
+    with running() as provider:
+        for name, words in ways.items():
+            out = tmp_path / f"{name}.jsonl"
+            ended = command(
+                *("batch", "ask", "texts.jsonl", "--out", str(out), *words), cwd=app, env=endpoint_env(provider)
+            )
+            assert ended.code == 0, ended.err
+            assert ended.out == ""
+            found.append(out.read_bytes())
+        assert provider.counters.received == 3 * len(TEXTS)
+    assert found[0].count(b"\n") == len(TEXTS)
+    assert found[0] == found[1] == found[2]
+
+
+async def test_a_batch_in_a_hosts_process_leaves_its_environment_as_it_was(
+    cluster: Cluster, settings: Settings, provider: Simulator, app: App
+) -> None:
+    before, handlers = dict(os.environ), signal.getsignal(signal.SIGTERM)
+    options = BatchOptions(ray=cluster.address, workers=1, budget_tokens=1_000_000)
+    rows = [{"text": text} for text in TEXTS]
+    batch = plait.batch("ask", rows, app=app, settings=settings, options=options)
+    records = [row async for row in batch]
+    assert sorted(record.position for record in records) == list(range(len(TEXTS)))
+    assert all(record.outputs for record in records)
+    assert provider.counters.received == len(TEXTS)
+    assert os.environ.items() ^ before.items() == set()
+    assert signal.getsignal(signal.SIGTERM) == handlers
+    until(lambda: not cluster.workers(), "the worker has ended")
+
+
+def test_an_experiment_is_scored_on_ray(cluster: Cluster, tmp_path: Path) -> None:
+    app = app_with(tmp_path / "app", ["a", "bb"])
+    (app / "eval").mkdir()
+    (app / "marks.py").write_text("def long(outputs) -> int:\n    return outputs['length']\n")
+    (app / "eval" / "experiments.toml").write_text(
+        '[lengths]\nworkflow = "count"\ndataset = "../texts.jsonl"\nevaluators = ["marks:long"]\n'
+    )
+    with running() as provider:
+        words = ["--ray", cluster.address, "--workers", "1", "--ray-timeout", "5m", "--json"]
+        ended = command("eval", "lengths", *words, cwd=app, env=endpoint_env(provider))
+    assert ended.code == 0, ended.err
+    (metric,) = json.loads(ended.out)["metrics"]
+    assert (metric["key"], metric["mean"]) == ("long", 1.5)
+
+
+# --- what is refused ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("ray://10.0.0.1:10001", "Ray's client protocol is not used; run plait on a machine of the cluster"),
+        ("somewhere", "expected HOST:PORT of the cluster's head, auto or local, found 'somewhere'"),
+    ],
+)
+def test_an_address_that_cannot_be_meant_is_refused(address: str, expected: str) -> None:
+    with pytest.raises(SettingsError, match=expected):
+        BatchOptions(ray=address)
+
+
+async def test_a_cluster_that_is_not_there_leaves_no_batch_behind(settings: Settings, app: App, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"--ray 127.0.0.1:1: nobody is there \(.*ray status"):
+        async for _ in plait.batch(
+            "ask", [{"text": "a"}], app=app, settings=settings, options=BatchOptions(ray="127.0.0.1:1")
+        ):
+            pass
+    assert not list((tmp_path / "home" / "batches").iterdir())
+
+
+def test_another_version_on_a_machine_is_refused_with_both_named() -> None:
+    with pytest.raises(SettingsError, match=r"expected plait \S+ on every machine .*, found 0\.0\.1 on node-7"):
+        _check_versions(versions(), versions() | {"plait": "0.0.1", "host": "node-7"})
+
+
+def test_only_other_machines_count_as_elsewhere() -> None:
+    nodes = [{"NodeManagerAddress": address} for address in ("10.0.0.2", "10.0.0.1", "10.0.0.2")]
+    assert nodes_elsewhere(nodes, "10.0.0.1") == ["10.0.0.2"]
+
+
+def test_without_ray_workers_work_and_the_extra_is_named(tmp_path: Path) -> None:
+    app = app_with(tmp_path / "app", ["a"])
+    (tmp_path / "ray.py").write_text("raise ModuleNotFoundError('no ray here', name='ray')")
+    with running() as provider:
+        env = endpoint_env(provider) | {"PYTHONPATH": str(tmp_path)}
+        assert command("batch", "count", "texts.jsonl", "--workers", "2", cwd=app, env=env).code == 0
+        ended = command("batch", "count", "texts.jsonl", "--ray", "local", cwd=app, env=env)
+    assert (ended.code, ended.out) == (2, "")
+    assert "plait: --ray: expected Ray, found none: pip install 'plait[ray]'" in ended.err
+
+
+async def test_a_worker_that_finds_no_place_says_what_is_missing(
+    cluster: Cluster, settings: Settings, app: App
+) -> None:
+    async with RayWorkplace(cluster.address, app, workers=2) as first:
+        links = await asyncio.gather(*(first.hire(orders(app, settings)) for _ in range(2)))
+        expected = "asked for 3 of 1 CPU each, the cluster has 2, 0 of them free: give a smaller --workers"
+        async with RayWorkplace(cluster.address, app, workers=3, timeout_s=1.0) as late:
+            with pytest.raises(NoRoom, match=expected):
+                await late.hire(orders(app, settings))
+        for link in links:
+            await link.dismissed()
+    until(lambda: not cluster.workers(), "all workers have ended")
+
+
+# --- what dies ---------------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_does_not_answer_is_given_up_and_ends(
+    cluster: Cluster, settings: Settings, app: App
+) -> None:
+    async with RayWorkplace(cluster.address, app, workers=1, silence_s=1.0) as place:
+        link = await place.hire(orders(app, settings))
+        while not isinstance(message := await link.receive(), State):
+            assert message is not None
+        (pid,) = cluster.workers()
+        os.kill(pid, signal.SIGSTOP)
+        while await link.receive() is not None:
+            pass
+        assert await link.dismissed() == "no answer for 1 s"
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: not cluster.workers(), "the worker has ended")
+
+
+def test_a_worker_and_the_batch_are_killed_and_only_the_calls_in_flight_are_lost(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    assert kill_on_ray(tmp_path, cluster, rows=60, kills=2, seed=7).kills == 2
+
+
+def test_ctrl_c_twice_ends_the_workers_and_a_resume_here_goes_on(cluster: Cluster, tmp_path: Path) -> None:
+    app, words = app_with(tmp_path / "app", TEXTS), ["--ray", cluster.address, "--workers", "1", "--out", "o.jsonl"]
+    with running() as provider:
+        provider.close_gate()
+        with started("batch", "ask", "texts.jsonl", *words, cwd=app, env=endpoint_env(provider)) as batch:
+            provider.wait_arrived(len(TEXTS))
+            batch.send_signal(signal.SIGINT)
+            assert batch.stderr is not None
+            while b"Ctrl-C again" not in batch.stderr.readline():
+                pass
+            batch.send_signal(signal.SIGINT)
+            batch.communicate(timeout=PATIENCE_S)
+            assert batch.returncode == 130
+        until(lambda: not cluster.workers(), "the worker has ended")
+        provider.open_gate()
+        ended = command("resume", "--workers", "2", cwd=app, env=endpoint_env(provider))
+    assert ended.code == 0, ended.err
+
+
+# --- other machines ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def machines(cluster: Cluster) -> Cluster:
+    """With a node that takes itself for another machine; from here on the cluster is none for SQLite files."""
+    cluster.add("127.0.0.2", cpus=1)
+    return cluster
+
+
+async def test_sqlite_files_are_refused_where_other_machines_would_write_them(
+    machines: Cluster, settings: Settings, app: App
+) -> None:
+    options = BatchOptions(ray=machines.address)
+    batch = plait.batch("ask", [{"text": "a"}], app=app, settings=settings, options=options)
+    with pytest.raises(SettingsError, match=r"found SQLite files of this one \(127.0.0.2 .*--store postgresql://"):
+        async for _ in batch:
+            pass
+
+
+async def test_the_app_travels_and_results_come_from_the_store(
+    machines: Cluster, postgres: str, settings: Settings, provider: Simulator, app: App
+) -> None:
+    options = BatchOptions(ray=machines.address, workers=3)
+    rows = [{"text": text} for text in [*TEXTS, "bad"]]
+    batch = plait.batch("ask", rows, app=app, settings=replace(settings, store=postgres), options=options)
+    records = sorted([row async for row in batch], key=lambda row: row.position)
+    assert [row.status for row in records] == [*["success"] * len(TEXTS), "error"]
+    assert [row.outputs for row in records[:2]] == [
+        {"text": f"text {n}", "answer": f"Answer to: text {n}"} for n in range(2)
+    ]
+    assert provider.counters.received == len(TEXTS)
+
+
+def test_an_app_that_does_not_load_on_a_machine_says_why_and_where(machines: Cluster, tmp_path: Path) -> None:
+    app = app_with(tmp_path / "app", ["a"])
+    (app / ".hidden").mkdir()
+    (app / ".hidden" / "left_behind.py").write_text("")
+    start = "import sys; sys.path.append(__file__.rpartition('/')[0] + '/.hidden'); import left_behind\n"
+    (app / "count.py").write_text(start + (app / "count.py").read_text())
+    words = ["--ray", machines.address, "--workers", "1", "--no-journal"]
+    with running() as provider:
+        ended = command("batch", "count", "texts.jsonl", *words, cwd=app, env=endpoint_env(provider))
+    assert (ended.code, ended.out) == (3, "")
+    assert re.search(r"plait: worker \d+ on \S+: workflow 'count' .*left_behind", ended.err), ended.err
+
+
+def orders(app: App, settings: Settings) -> Orders:
+    return Orders(
+        workflow="count",
+        app=app.root,
+        settings=settings,
+        context={},
+        options=BatchOptions(),
+        group="group",
+        answers=None,
+        paid=Paid(),
+        spent={},
+    )
