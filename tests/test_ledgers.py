@@ -13,7 +13,8 @@ import pytest
 
 from plait.flow.clock import SystemClock
 from plait.flow.entries import Entry
-from plait.flow.ledgers import VERSION, Ledger, Moment, Offset, dump, shown
+from plait.flow.ledgers import VERSION, Ledger, Moment, Offset, dump
+from plait.masking import shown_url as shown
 from tests.ledger_places import KINDS, SERVERS, Place, SkewedClock, place_of
 
 

@@ -147,7 +147,7 @@ async def test_a_batch_that_was_taken_over_stops(provider: Simulator, home: Sett
 @pytest.mark.parametrize(
     ("dsn", "words"),
     [
-        ("postgresql://plait:geheim@127.0.0.1:1/plait", "cannot use postgresql://.*@127.0.0.1:1/plait: .*refused"),
+        ("postgresql://plait:geheim@127.0.0.1:1/plait", "cannot read postgresql://127.0.0.1:1/plait: .*refused"),
         ("postgresql://plait:geheim@127.0.0.1:1/plait?nonsense=1", "expected a DSN"),
     ],
 )
@@ -180,6 +180,13 @@ async def test_a_database_of_a_newer_plait_is_refused(home: Settings) -> None:
 def test_a_store_that_is_no_postgres_is_refused(value: str) -> None:
     with pytest.raises(SettingsError, match=r"PLAIT_STORE: expected postgresql://"):
         from_env({"PLAIT_STORE": value})
+
+
+@pytest.mark.parametrize("password", ["1234/se@cret", "a[b", "a]b@", "p#x@"])
+def test_a_password_that_ends_its_url_is_refused_unshown(password: str) -> None:
+    with pytest.raises(SettingsError, match="percent-encoded") as raised:
+        from_env({"PLAIT_STORE": f"postgresql://user:{password}@host/db"})
+    assert password not in str(raised.value)
 
 
 def test_rows_of_a_pipe_are_kept_for_a_resume_from_elsewhere(tmp_path: Path, postgres: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 _USERINFO = re.compile(r"(?<=://)[^/\s]+(?=@)")
 # A word after "Bearer" is a token where it is long or has a digit; "Bearer authentication" says something.
@@ -31,3 +32,15 @@ def redacted(text: str, keys: Iterable[str] = ()) -> str:
         else:
             text = re.sub(rf"(?<![\w-]){re.escape(key)}(?![\w-])", "***", text)
     return _TOKEN.sub("***", _BEARER.sub(r"\1***", text))
+
+
+def shown_url(url: str) -> str:
+    """A server's URL for messages: scheme, host, port and path, never a user, a password or an option."""
+    scheme = url.partition("://")[0]
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{scheme}://..."
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":  # a password that was not percent-encoded spills over
+        return f"{scheme}://..."
+    return f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

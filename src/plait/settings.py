@@ -218,7 +218,16 @@ SCHEMES = {
 
 def server_url(name: str, url: str, called: str) -> str:
     """The URL of the `store` or `budget` as it was given. Raises SettingsError, without its password."""
-    found = urlsplit(url)
+    try:
+        found = urlsplit(url)
+        spilt = "@" in f"{found.path}{found.query}{found.fragment}"
+    except ValueError:  # a bracket in a password
+        found, spilt = urlsplit(""), True
+    if spilt:
+        raise SettingsError(
+            f"{called}: its user or password holds a character that ends it: write it percent-encoded, as %40 for @, "
+            "%2F for /, %23 for #, %3F for ?, %5B for ["
+        )
     if found.scheme not in SCHEMES[name] or not (found.netloc or found.path or found.query):
         expected = " or ".join(f"{scheme}://..." for scheme in SCHEMES[name])
         shown = (

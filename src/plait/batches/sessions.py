@@ -278,7 +278,7 @@ class Session:
         wake_at = cause.resets_at if isinstance(cause, QuotaReached) else None
         try:
             await self._store.put_meta({"status": "paused", "cause": words, "wake_at": wake_at})
-        except StoreError as failure:
+        except (StoreError, BatchBusy) as failure:
             # A full disk has no room for its own story; a batch whose process is gone counts as paused.
             cause = cause or failure
         if cause is not None:

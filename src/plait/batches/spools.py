@@ -72,15 +72,20 @@ async def spool_all(examples: AsyncIterator[Example], store: BatchStore) -> None
 async def spooled_before(place: Place) -> AsyncGenerator[Example]:
     """The examples that were stored, in order."""
 
-    def read(position: int) -> list[Example]:
-        with place.read() as reader:
-            return [Example(**json.loads(text)) for text in reader.examples(position - 1)]
+    # One reader for all of it: it waits for a server that is restarted meanwhile.
+    reader = await asyncio.to_thread(place.read)
 
-    position = 0
-    while chunk := await asyncio.to_thread(read, position):
-        for example in chunk:
-            yield example
-        position = chunk[-1].position + 1
+    def read(after: int) -> list[Example]:
+        return [Example(**json.loads(text)) for text in reader.examples(after)]
+
+    try:
+        after = -1
+        while chunk := await asyncio.to_thread(read, after):
+            for example in chunk:
+                yield example
+            after = chunk[-1].position
+    finally:
+        await asyncio.shield(asyncio.to_thread(reader.close))
 
 
 async def continued(examples: AsyncIterator[Example], store: BatchStore) -> AsyncGenerator[Example]:

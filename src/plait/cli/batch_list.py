@@ -158,7 +158,8 @@ def prune_batches(older_than: str, *, dry_run: bool) -> int:
         done, failed = ended(batch)
         kept = "" if batch.size_bytes is None else f", {size(batch.size_bytes)}"
         sys.stdout.write(f"{batch.id}  {batch.status}, {done:,} done, {failed:,} failed{kept}\n")
-    freed = size(sum(batch.size_bytes or 0 for batch in removed))
+    sizes = [batch.size_bytes for batch in removed if batch.size_bytes is not None]
+    freed = f" {size(sum(sizes))}" if sizes or not removed else ""
     count = f"{len(removed)} batch{'' if len(removed) == 1 else 'es'}"
-    sys.stderr.write(f"{f'would free {freed}' if dry_run else f'freed {freed}'} ({count})\n")
+    sys.stderr.write(f"{'would free' if dry_run else 'freed'}{freed} ({count})\n")
     return 0

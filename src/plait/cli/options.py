@@ -57,7 +57,7 @@ KeptIn = Annotated[
     typer.Option(
         "--store",
         metavar="DSN",
-        help="Keep batches in PostgreSQL; without passwords in a process list: PLAIT_STORE.",
+        help="The PostgreSQL that batches are kept in; PLAIT_STORE keeps its password out of the list of processes.",
         callback=_keep_in,
         rich_help_panel=KEEPS,
     ),

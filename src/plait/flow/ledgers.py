@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import blake2b
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
@@ -108,18 +107,6 @@ def parse(state: str) -> Entry:
 def dump(entry: Entry) -> str:
     """The state of an entry, as JSON."""
     return adapter().dump_json(entry).decode()
-
-
-def shown(url: str) -> str:
-    """A server's URL for messages: scheme, host, port and path, never a user, a password or an option."""
-    scheme = url.partition("://")[0]
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return f"{scheme}://..."
-    if "@" in f"{parts.path}{parts.query}{parts.fragment}":  # a password that was not percent-encoded spills over
-        return f"{scheme}://..."
-    return f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def is_spilt(where: str) -> bool:

@@ -27,9 +27,9 @@ from plait.flow.ledgers import (
     missing_extra,
     other_version,
     server_again_s,
-    shown,
     unreadable_url,
 )
+from plait.masking import shown_url as shown
 
 if TYPE_CHECKING:
     import redis

@@ -67,8 +67,7 @@ class Answers:
         found = f"SELECT 1 FROM calls {self.tables.where()} LIMIT 1"  # noqa: S608
 
         def look(known: Connection) -> bool:
-            version = schema_version(known, "batches")
-            return version > 0 and known.execute(found, self.tables.key).fetchone() is not None
+            return self._has_tables(known) and known.execute(found, self.tables.key).fetchone() is not None
 
         try:
             if medium.read(connection, look):
@@ -78,6 +77,13 @@ class Answers:
             raise
         medium.close(connection, whole=False)
         return None
+
+    def _has_tables(self, connection: Connection) -> bool:
+        if self.file is not None:
+            return schema_version(connection, "batches") > 0
+        from plait.store.postgres.schema import has_batches  # noqa: PLC0415 - an extra
+
+        return self.batch == "service" or has_batches(connection)
 
     def medium(self, durability: Durability = "power") -> Medium:
         """To write there."""

@@ -56,6 +56,8 @@ class BatchStore:
         self._claim = claim
         self._meta = meta
         self._insert = insert_of(tables)
+        self._about = about(place.id)
+        self._lost: BatchBusy | None = None
 
     @property
     def meta(self) -> Mapping[str, object]:
@@ -63,9 +65,14 @@ class BatchStore:
         return MappingProxyType(self._meta)
 
     async def put_meta(self, values: Mapping[str, object]) -> None:
-        """Store these JSON values beside or instead of older ones; returns when they are durable."""
+        """Store these JSON values beside or instead of older ones; returns when they are durable.
+
+        Raises BatchBusy once another process has taken the batch over.
+        """
+        if self._lost is not None:
+            raise BatchBusy(*self._lost.args)
         texts = {key: json_text(value) for key, value in values.items()}
-        await self.writer.do(lambda connection: write_meta(connection, self.tables, texts))
+        await self.writer.do(lambda connection: write_meta(connection, self.tables, texts), about=self._about)
         self._meta |= {key: json.loads(text) for key, text in texts.items()}
 
     def put(self, row: RowRecord, done: Callable[[BaseException | None], None] | None = None) -> None:
@@ -95,13 +102,13 @@ class BatchStore:
             found = (connection.execute(sql, key).fetchone() for key in keys)
             return [decoded(row) for row in found if row is not None]
 
-        return await self.writer.do(select)
+        return await self.writer.do(select, about=self._about)
 
     async def drop(self, positions: Collection[int]) -> None:
         """Make the rows at these positions pending again."""
         sql = f"DELETE FROM results {self.tables.where('position = ?')}"  # noqa: S608
         rows = [(*self.tables.key, position) for position in positions]
-        await self.writer.do(lambda connection: connection.executemany(sql, rows).rowcount)
+        await self.writer.do(lambda connection: connection.executemany(sql, rows).rowcount, about=self._about)
         for position in positions:
             self.finished.forget(position)
 
@@ -113,7 +120,7 @@ class BatchStore:
             found = connection.execute(sql, (*self.tables.key, position)).fetchone()
             return None if found is None else str(found[0])
 
-        return await self.writer.do(select)
+        return await self.writer.do(select, about=self._about)
 
     def add_example(self, position: int, text: str, done: Callable[[BaseException | None], None]) -> None:
         """Keep an input row that could not be read again; `done` as in `put`."""
@@ -121,8 +128,13 @@ class BatchStore:
         self.writer.add(sql, (*self.tables.key, position, text), done)
 
     def on_lost(self, tell: Callable[[BatchBusy], None]) -> None:
-        """`tell` is called, on the loop, should another process take the batch over."""
-        self._claim.on_lost(tell)
+        """`tell` is called, on the loop, should another process take the batch over; its meta is that one's then."""
+
+        def lose(error: BatchBusy) -> None:
+            self._lost = error
+            tell(error)
+
+        self._claim.on_lost(lose)
 
     def counts(self) -> dict[str, int]:
         """Rows by status, those put but not durable yet included."""
@@ -154,12 +166,17 @@ async def opened(place: Place, claim: Claim, medium: Medium, tables: Tables, met
         return found, done
 
     try:
-        found, done = await writer.do(begin)
+        found, done = await writer.do(begin, about=about(place.id))
     except BaseException:
         await asyncio.shield(asyncio.to_thread(writer.close))
         await asyncio.shield(claim.release())
         raise
     return BatchStore(place, claim, writer, tables, found, done)
+
+
+def about(batch: str) -> str:
+    """What work on one batch is alone with, among all processes."""
+    return f"batch {batch}"
 
 
 def meta_table(tables: Tables) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from plait.errors import StoreError
 
-__all__ = ["Connection", "Cursor", "add_tables", "migrate", "schema_version"]
+__all__ = ["Connection", "Cursor", "add_tables", "checked_version", "migrate", "schema_version"]
 
 _VERSIONS = "CREATE TABLE IF NOT EXISTS plait_versions (part TEXT PRIMARY KEY, version INTEGER NOT NULL)"
 _SET_VERSION = """
@@ -58,16 +58,20 @@ def schema_version(connection: Connection, part: str) -> int:
     return 0 if row is None else int(row[0])
 
 
+def checked_version(connection: Connection, part: str, known: int, *, place: str) -> int:
+    """The version of the tables of `part`, 0 where there are none; StoreError when they are of a newer plait."""
+    found = schema_version(connection, part)
+    if not 0 <= found <= known:
+        raise StoreError(f"{place} is of {part} version {found}, this plait knows up to {known}: install a newer plait")
+    return found
+
+
 def migrate(connection: Connection, part: str, steps: Sequence[Any], *, place: str) -> None:
     """Run the steps behind the version that is there, in the caller's transaction; `place` names it in messages.
 
     Raises StoreError when the tables are of a newer plait.
     """
-    found = schema_version(connection, part)
-    if not 0 <= found <= len(steps):
-        raise StoreError(
-            f"{place} is of {part} version {found}, this plait knows up to {len(steps)}: install a newer plait"
-        )
+    found = checked_version(connection, part, len(steps), place=place)
     for version, step in enumerate(steps[found:], start=found + 1):
         step(connection)
         if isinstance(connection, sqlite3.Connection):

@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 
 from plait.store.tables import Tables
 
-__all__ = ["COLUMNS", "STATUSES", "Finished", "RowError", "RowRecord", "decoded", "encoded", "insert_of", "json_text"]
+__all__ = [
+    "COLUMNS",
+    "STATUSES",
+    "Finished",
+    "RowError",
+    "RowRecord",
+    "decoded",
+    "encoded",
+    "insert_of",
+    "json_text",
+    "storable",
+]
 
 STATUSES = ("success", "error", "timeout", "interrupted")
 COLUMNS = "position, id, status, outputs, error, usage, timings, duration_s, attempts, finished_at, evaluation"
@@ -73,6 +84,11 @@ def encoded(row: RowRecord) -> tuple[object, ...]:
         row.finished_at,
         None if row.evaluation is None else json_text(row.evaluation),
     )
+
+
+def storable(row_id: str) -> str:
+    """The id as every database takes it: NULs and lone surrogates are escaped."""
+    return row_id.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def decoded(columns: Sequence[object]) -> RowRecord:
@@ -156,7 +172,7 @@ class Finished:
         self._counts[self._statuses[position]] -= 1
         self._counts[code] += 1
         self._statuses[position] = code
-        self._checks[position] = zlib.crc32(row_id.encode("utf-8", "surrogatepass"))
+        self._checks[position] = _check(row_id)
 
     def forget(self, position: int) -> None:
         """Make the row at `position` pending again."""
@@ -173,8 +189,13 @@ class Finished:
         """True: ended under this id; False: ended under another one (the dataset changed); None: pending."""
         if not 0 <= position < len(self._statuses) or not self._statuses[position]:
             return None
-        return self._checks[position] == zlib.crc32(row_id.encode("utf-8", "surrogatepass"))
+        return self._checks[position] == _check(row_id)
 
     def counts(self) -> dict[str, int]:
         """Rows by status, those that occur."""
         return {status: count for status, count in zip(STATUSES, self._counts[1:], strict=True) if count}
+
+
+def _check(row_id: str) -> int:
+    # Of the id as it may have been stored.
+    return zlib.crc32(storable(row_id).encode())

@@ -29,7 +29,7 @@ def is_held(owner: str | None, seen: float | None, now: float) -> bool:
     """Whether somebody runs a batch with this claim."""
     if owner is None or seen is None or now - seen >= LEASE_S:
         return False
-    return not is_dead(owner.partition("#")[0])
+    return not is_dead(owner)
 
 
 class BatchClaim:
@@ -37,6 +37,7 @@ class BatchClaim:
 
     def __init__(self, writer: Writer, batch: str, owner: str) -> None:
         self._tell: Callable[[BatchBusy], None] | None = None
+        self._is_lost = False
         self._writer = writer
         self._batch = batch
         self._owner = owner
@@ -54,7 +55,9 @@ class BatchClaim:
         first: float | None = None
         try:
             while True:
-                found = await writer.do(lambda connection: _take(connection, batch, owner, new_at))
+                found = await writer.do(
+                    lambda connection: _take(connection, batch, owner, new_at), about=f"claim {batch}"
+                )
                 if found is None:
                     return cls(writer, batch, owner)
                 holder, seen = found
@@ -72,6 +75,8 @@ class BatchClaim:
     def on_lost(self, tell: Callable[[BatchBusy], None]) -> None:
         """See Claim."""
         self._tell = tell
+        if self._is_lost:
+            self._lose()
 
     async def release(self) -> None:
         """Let go; harmless the second time."""
@@ -91,17 +96,19 @@ class BatchClaim:
             await asyncio.sleep(_RENEW_S)
             try:
                 kept = await self._writer.do(
-                    lambda connection: connection.execute(sql, (self._batch, self._owner)).rowcount
+                    lambda connection: connection.execute(sql, (self._batch, self._owner)).rowcount,
+                    about=f"claim {self._batch}",
                 )
             except StoreError as error:
                 # Rows meet the same error, and say so.
                 logger.debug("the claim on %s cannot be renewed: %s", self._batch, error)
-                return
+                continue
             if not kept:
                 self._lose()
                 return
 
     def _lose(self) -> None:
+        self._is_lost = True
         if self._tell is not None:
             self._tell(
                 BatchBusy(
@@ -113,7 +120,7 @@ class BatchClaim:
 
 def _take(connection: Connection, batch: str, owner: str, new_at: float | None) -> tuple[str, float] | None:
     """Take the claim; else who has it, and since when it was renewed (the server's time)."""
-    row = connection.execute(f"SELECT owner, seen, {NOW} FROM batches WHERE id = ?", (batch,)).fetchone()  # noqa: S608
+    row = connection.execute(f"SELECT owner, seen, {NOW} FROM batches WHERE id = ? FOR UPDATE", (batch,)).fetchone()  # noqa: S608
     if row is None and new_at is None:
         raise BatchNotFound(f"there is no batch {batch}; `plait batches` lists those there are")
     if row is None:

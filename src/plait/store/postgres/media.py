@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
@@ -13,11 +12,11 @@ import psycopg
 from psycopg import errors
 
 from plait.errors import StoreError
+from plait.masking import shown_url as shown
 from plait.store.connections import Connection
 from plait.store.files import Durability
 from plait.store.media import Prepare
-from plait.store.postgres.addresses import shown
-from plait.store.postgres.sessions import LOST, PATIENCE_S, Session
+from plait.store.postgres.sessions import LOST, Session
 
 __all__ = ["PostgresMedium"]
 
@@ -56,46 +55,45 @@ class PostgresMedium:
 
     def open_to_write(self) -> Session:
         session = Session(self.dsn)
-        prepare = self._prepare
-        if prepare is not None:
-            try:
-                self.transact(session, prepare, alone=True)
-            except BaseException:
-                session.close()
-                raise
+        try:
+            session.enroll()
+            if self._prepare is not None:
+                self.transact(session, self._prepare, alone=True)
+        except BaseException:
+            session.close()
+            raise
         return session
 
     def open_to_read(self) -> Session:
         return Session(self.dsn)
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """A connection for a block, tables prepared where this medium prepares any; psycopg's errors come out as
-        StoreError."""
+    def session(self, *, to_write: bool = False) -> Iterator[Session]:
+        """A connection for a block; psycopg's errors come out as StoreError."""
+        verb = "write" if to_write else "read"
         try:
-            session = self.open_to_write()
+            session = self.open_to_write() if to_write else self.open_to_read()
         except psycopg.Error as error:
-            raise self.explained(error, "use") from error
+            raise self.explained(error, verb) from error
         try:
             yield session
         except psycopg.Error as error:
-            raise self.explained(error, "use") from error
+            raise self.explained(error, verb) from error
         finally:
             session.close()
 
     def transact(self, connection: Connection, work: Callable[[Connection], T], *, alone: bool | str) -> T:
         assert isinstance(connection, Session)
-        begin = _begin(alone)
+        locks = _locks(alone)
+        results: list[T] = []
         for tries_left in range(_TRIES, -1, -1):
-            transaction = None
-            results: list[T] = []
             try:
                 if connection.is_lost:
                     connection.restore()
-                cursor = connection.execute(begin)
-                while cursor.nextset():
-                    pass
-                (*_, transaction) = cursor.fetchone() or ("",)
+                    if results and connection.was_committed():
+                        return results[0]
+                results.clear()
+                connection.begin(locks)
                 results.append(work(connection))
                 connection.execute("COMMIT")
             except _AGAIN:
@@ -106,9 +104,6 @@ class PostgresMedium:
                 if not tries_left or not connection.is_lost:
                     self._roll_back(connection)
                     raise
-                connection.restore()
-                if transaction is not None and results and _was_committed(connection, transaction):
-                    return results[0]
             except BaseException:
                 self._roll_back(connection)
                 raise
@@ -147,18 +142,15 @@ class PostgresMedium:
             return error
         words = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if isinstance(error, errors.DiskFull):
-            cure = "make room there. What was stored before is safe: go on with `plait resume`"
+            cure = "make room there; what was stored before is safe"
         elif isinstance(error, errors.InsufficientPrivilege | errors.ReadOnlySqlTransaction):
             cure = "name a user that may create tables and write, and the primary, not a replica of it"
         elif isinstance(error, errors.DuplicateTable):
             cure = "the database holds tables of something else: name one that is plait's own"
         elif isinstance(error, LOST):
-            cure = (
-                f"check that the server is up and the DSN is right (it was tried for {PATIENCE_S:.0f} s if it was "
-                "there before), then go on with `plait resume`"
-            )
+            cure = "check that the server is up and the DSN is right; what was stored before is safe"
         else:
-            cure = "check the database, then go on with `plait resume`"
+            cure = "check the database; what was stored before is safe"
         failure = StoreError(f"cannot {verb} {self.name}: {words}; {cure}")
         failure.__cause__ = error
         return failure
@@ -176,29 +168,9 @@ class PostgresMedium:
                 session.execute("ROLLBACK")
 
 
-def _begin(alone: bool | str) -> str:
-    """All that comes before the work, in one message to the server.
-
-    Who is alone is so among all processes; others only wait for rows that it holds.
-    """
+def _locks(alone: bool | str) -> str:
+    """Parts of a SELECT. Who is alone is so among all processes; others only wait for rows that it holds."""
     if isinstance(alone, str):
         name = crc32(alone.encode(errors="surrogatepass")) - 2**31
-        locks = f"pg_advisory_xact_lock_shared({_LOCK}), pg_advisory_xact_lock({_LOCK}, {name}), "
-    else:
-        locks = f"pg_advisory_xact_lock({_LOCK}), " if alone else ""
-    return f"BEGIN; SELECT {locks}pg_current_xact_id()::text"
-
-
-_LOOKS = 100
-_LOOK_AGAIN_S = 0.1
-
-
-def _was_committed(session: Session, transaction: str) -> bool:
-    """Whether a transaction whose connection broke in COMMIT took effect (PostgreSQL: pg_xact_status, since 10)."""
-    for _ in range(_LOOKS):
-        row = session.execute("SELECT pg_xact_status(?::xid8)", (transaction,)).fetchone()
-        if row is None or row[0] != "in progress":
-            return row is not None and row[0] == "committed"
-        # The server has not noticed yet that we are gone.
-        time.sleep(_LOOK_AGAIN_S)
-    return False
+        return f"pg_advisory_xact_lock_shared({_LOCK}), pg_advisory_xact_lock({_LOCK}, {name}),"
+    return f"pg_advisory_xact_lock({_LOCK})," if alone else ""

@@ -6,18 +6,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import psycopg
-
 from plait.errors import BatchBusy, BatchNotFound, StoreError
+from plait.masking import shown_url as shown
 from plait.store.answers import Answers
-from plait.store.batches import BatchStore, opened
-from plait.store.connections import Connection, schema_version
+from plait.store.batches import BatchStore, about, opened
+from plait.store.connections import Connection
 from plait.store.files import Durability
 from plait.store.places import BatchInfo, status_of
-from plait.store.postgres.addresses import shown
 from plait.store.postgres.claims import NOW, BatchClaim, is_held
 from plait.store.postgres.media import PostgresMedium
-from plait.store.postgres.schema import PART, prepare_batches
+from plait.store.postgres.schema import has_batches, prepare_batches
+from plait.store.postgres.sessions import Session
 from plait.store.readers import BatchReader
 from plait.store.tables import Tables
 
@@ -72,16 +71,16 @@ class PostgresPlace:
     def read(self) -> BatchReader:
         """See Place."""
         medium = PostgresMedium(self.dsn)
+        connection: Session | None = None
         try:
             connection = medium.open_to_read()
-        except psycopg.Error as error:
+            if has_batches(connection) and self._is_there(connection):
+                return BatchReader(self, medium, connection, self.tables)
+            raise StoreError(f"there is no batch {self}: nothing was stored there, or it was removed")
+        except Exception as error:
+            if connection is not None:
+                connection.close()
             raise medium.explained(error, "read") from error
-        if schema_version(connection, PART) and self._is_there(connection):
-            return BatchReader(self, medium, connection, self.tables)
-        medium.close(connection, whole=False)
-        raise StoreError(
-            f"there is no batch {self.id} in {shown(self.dsn)}: nothing was stored there, or it was removed"
-        )
 
     def _is_there(self, connection: Connection) -> bool:
         return connection.execute("SELECT 1 FROM batches WHERE id = ?", (self.id,)).fetchone() is not None
@@ -101,23 +100,22 @@ class PostgresPlace:
 
     def remove(self) -> None:
         """See Place."""
-        medium = PostgresMedium(self.dsn)
+        medium = self.medium("power")
+        with medium.session(to_write=True) as session:
+            medium.transact(session, self._remove, alone=about(self.id))
 
-        def remove(connection: Connection) -> None:
-            row = connection.execute(
-                f"SELECT owner, seen, {NOW} FROM batches WHERE id = ?",  # noqa: S608
-                (self.id,),
-            ).fetchone()
-            if row is None:
-                raise BatchNotFound(f"there is no batch {self.id}; `plait batches` lists those there are")
-            if is_held(*row):
-                raise BatchBusy(f"batch {self.id} is being run: wait for it or stop it first")
-            for table in TABLES:
-                connection.execute(f"DELETE FROM {table} WHERE batch = ?", (self.id,))  # noqa: S608
-            connection.execute("DELETE FROM batches WHERE id = ?", (self.id,))
-
-        with medium.session() as session:
-            medium.transact(session, remove, alone=True)
+    def _remove(self, connection: Connection) -> None:
+        row = connection.execute(
+            f"SELECT owner, seen, {NOW} FROM batches WHERE id = ? FOR UPDATE",  # noqa: S608
+            (self.id,),
+        ).fetchone()
+        if row is None:
+            raise BatchNotFound(f"there is no batch {self.id}; `plait batches` lists those there are")
+        if is_held(*row):
+            raise BatchBusy(f"batch {self.id} is being run: wait for it or stop it first")
+        for table in TABLES:
+            connection.execute(f"DELETE FROM {table} WHERE batch = ?", (self.id,))  # noqa: S608
+        connection.execute("DELETE FROM batches WHERE id = ?", (self.id,))
 
     def medium(self, durability: Durability) -> PostgresMedium:
         """To write there."""

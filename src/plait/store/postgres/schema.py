@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from plait.store.connections import Connection, migrate
+from plait.store.connections import Connection, checked_version, migrate
 
-__all__ = ["PART", "prepare_batches"]
+__all__ = ["PART", "has_batches", "prepare_batches"]
 
 PART = "batches"
 # Who runs a batch says so every few seconds (owner, seen); nothing refers to a batch, so that rows are stored freely.
@@ -34,8 +34,14 @@ def _first(connection: Connection) -> None:
 
 
 _STEPS: Sequence[Callable[[Connection], None]] = (_first,)
+_PLACE = "the PostgreSQL store"
+
+
+def has_batches(connection: Connection) -> bool:
+    """Whether anybody stored a batch here; StoreError when the tables are of a newer plait."""
+    return checked_version(connection, PART, len(_STEPS), place=_PLACE) > 0
 
 
 def prepare_batches(connection: Connection) -> None:
     """Bring the tables of batches to this version; StoreError when they are of a newer one."""
-    migrate(connection, PART, _STEPS, place="the PostgreSQL store")
+    migrate(connection, PART, _STEPS, place=_PLACE)

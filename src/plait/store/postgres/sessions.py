@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
 from plait.errors import StoreError
-from plait.store.postgres.addresses import shown
+from plait.masking import shown_url as shown
 from plait.store.postgres.dialects import translated
 
 __all__ = ["LOST", "Session", "connect"]
@@ -42,6 +43,8 @@ class Session:
         self._dsn = dsn
         self._raw = connect(dsn)
         self._gave_up = False
+        self._token = uuid.uuid4().hex
+        self._number = 0
 
     @property
     def raw(self) -> psycopg.Connection[Any]:
@@ -76,6 +79,37 @@ class Session:
                 self._gave_up = False
                 return
 
+    def enroll(self) -> None:
+        """Make this session known to the server, for `begin` and `was_committed`."""
+        if self.execute("SELECT to_regclass('plait_writers')").fetchone() == (None,):
+            # One message is one transaction; two CREATE TABLE IF NOT EXISTS at once fail without the lock.
+            self.execute(f"SELECT pg_advisory_xact_lock({_TABLE_LOCK}); {_WRITERS}")
+        self.execute("DELETE FROM plait_writers WHERE at < now() - interval '7 days'")
+        self.execute("INSERT INTO plait_writers VALUES (?, 0, now())", (self._token,))
+
+    def begin(self, locks: str) -> None:
+        """Begin a transaction that leaves its number, after these locks (parts of a SELECT, each with a comma)."""
+        self._number += 1
+        # One message. READ COMMITTED: what is read after a lock must not be of before it, whatever the default is.
+        message = (
+            f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT {locks} 1; "  # noqa: S608 - numbers of ours
+            f"UPDATE plait_writers SET number = {self._number}, at = now() WHERE token = '{self._token}'"
+        )
+        try:
+            self._raw.execute(message.encode())
+        except ENDING:
+            self.close()
+            raise
+
+    def was_committed(self) -> bool:
+        """Whether the transaction begun last took effect, though its connection broke in COMMIT. Waits for its end.
+
+        Its number tells; pg_xact_status would not: a server that crashed gives ids that it had not written down again.
+        """
+        # The lock waits for a connection whose end the server has not noticed yet.
+        row = self.execute("SELECT number FROM plait_writers WHERE token = ? FOR UPDATE", (self._token,)).fetchone()
+        return row is not None and row[0] == self._number
+
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> psycopg.Cursor[Any]:
         statement = translated(sql)
         try:
@@ -107,8 +141,17 @@ class Session:
             self._raw.close()
 
 
-# Compiling a statement takes longer than any of ours runs.
-_OPTIONS = "-c idle_in_transaction_session_timeout=60s -c jit=off"
+_TABLE_LOCK = 0x776C6169
+_WRITERS = """
+CREATE TABLE IF NOT EXISTS plait_writers (token text PRIMARY KEY, number bigint NOT NULL, at timestamptz NOT NULL)
+WITH (fillfactor = 20)
+"""
+# Compiling a statement takes longer than any of ours runs. A lock of a host that vanished goes with its connection: the
+# server notices within 15 s, by settings of its own side.
+_OPTIONS = (
+    "-c jit=off -c idle_in_transaction_session_timeout=20s -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=3 "
+    "-c tcp_keepalives_count=3 -c tcp_user_timeout=15000"
+)
 
 
 def connect(dsn: str) -> psycopg.Connection[Any]:
@@ -121,15 +164,17 @@ def connect(dsn: str) -> psycopg.Connection[Any]:
             connect_timeout=CONNECT_S,
             application_name="plait",
             options=f"{own} {_OPTIONS}".strip(),
-            # A lock of a host that vanished goes when its connection does: after 25 s without an answer.
+            # And ours notices a server that vanished.
             keepalives_idle=10,
             keepalives_interval=5,
             keepalives_count=3,
             tcp_user_timeout=25_000,
         )
-    except psycopg.ProgrammingError as error:
+    except psycopg.ProgrammingError:
+        # Not libpq's words: they quote what it could not read, a password among it.
         raise StoreError(
-            f"expected a DSN such as postgresql://user@host/database, found {shown(dsn)}: {error}"
+            f"expected a DSN such as postgresql://user:password@host/database, found {shown(dsn)}, which cannot be "
+            "read: write %40 for @, %25 for % and so on in a user or password, and see the options behind the ?"
         ) from None
 
 

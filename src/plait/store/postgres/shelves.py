@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from plait.errors import BatchBusy, BatchNotFound
-from plait.store.connections import Connection, schema_version
+import psycopg
+
+from plait.errors import BatchBusy, BatchNotFound, StoreError
+from plait.masking import shown_url as shown
+from plait.store.connections import Connection
 from plait.store.places import BatchInfo, Place, find, new_batch_id
-from plait.store.postgres.addresses import shown
 from plait.store.postgres.claims import NOW, is_held
 from plait.store.postgres.media import PostgresMedium
 from plait.store.postgres.places import PostgresPlace, described
-from plait.store.postgres.schema import PART, prepare_batches
+from plait.store.postgres.schema import has_batches, prepare_batches
 from plait.store.postgres.sessions import Session
 
 __all__ = ["PostgresShelf"]
@@ -25,6 +27,7 @@ __all__ = ["PostgresShelf"]
 _NAMES_LOCK = 0x6E616D65
 """The advisory lock of `naming`: "name"."""
 _LOOKS_AGAIN_AFTER_S = 0.05
+_NAMES_S = 60.0
 _DRAWS = 20
 _ALL = f"SELECT id, created_at, owner, seen, {NOW} FROM batches ORDER BY created_at DESC, id DESC"  # noqa: S608
 
@@ -96,19 +99,33 @@ class PostgresShelf:
     @asynccontextmanager
     async def naming(self) -> AsyncIterator[None]:
         medium = PostgresMedium(self.dsn)
-        session = await asyncio.to_thread(medium.open_to_read)
+        session: Session | None = None
         try:
-            asked = f"SELECT pg_try_advisory_lock({_NAMES_LOCK})"
-            # The lock goes with the session, however this process ends.
-            while not (await asyncio.to_thread(_row, session, asked))[0]:  # noqa: ASYNC110 - other processes set no event
-                await asyncio.sleep(_LOOKS_AGAIN_AFTER_S)
+            try:
+                session = await asyncio.to_thread(medium.open_to_read)
+                await self._get_names_lock(session)
+            except psycopg.Error as error:
+                raise medium.explained(error) from error
             yield
         finally:
-            await asyncio.shield(asyncio.to_thread(session.close))
+            if session is not None:
+                await asyncio.shield(asyncio.to_thread(session.close))
+
+    async def _get_names_lock(self, session: Session) -> None:
+        # The lock goes with the session, however this process ends.
+        asked = f"SELECT pg_try_advisory_lock({_NAMES_LOCK})"
+        try:
+            async with asyncio.timeout(_NAMES_S):
+                while not (await asyncio.to_thread(_row, session, asked))[0]:  # noqa: ASYNC110 - no event elsewhere
+                    await asyncio.sleep(_LOOKS_AGAIN_AFTER_S)
+        except TimeoutError:
+            raise StoreError(
+                f"another process has been naming an experiment in {self} for {_NAMES_S:.0f} s: end it, and try again"
+            ) from None
 
     def check(self) -> None:
         medium = PostgresMedium(self.dsn, prepare=prepare_batches)
-        with medium.session():
+        with medium.session(to_write=True):
             pass
 
     def _select(self, sql: str) -> list[tuple[Any, ...]]:
@@ -116,7 +133,7 @@ class PostgresShelf:
 
         def select(connection: Connection) -> list[tuple[Any, ...]]:
             # A database in which nobody has stored anything yet.
-            return connection.execute(sql).fetchall() if schema_version(connection, PART) else []
+            return connection.execute(sql).fetchall() if has_batches(connection) else []
 
         with medium.session() as session:
             return medium.read(session, select)

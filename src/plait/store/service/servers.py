@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from uuid import uuid4
 
 from plait.errors import StoreError
+from plait.hosts import is_dead, process_name
 from plait.store.connections import Connection
 from plait.store.service.databases import Database, SharedClock
 
-__all__ = ["GONE_S", "Lives", "Servers", "check_versions", "remove_gone"]
+__all__ = ["GONE_S", "Lives", "Servers", "check_versions", "lives", "new_server", "remove_gone"]
 
 GONE_S = 10.0
 """So long a server may be silent, where its process cannot be seen, before it is taken for dead."""
@@ -29,6 +31,16 @@ SELECT server, max(seen) FROM (
 """
 
 
+def new_server() -> str:
+    """A name for a server of this process, by which `lives` knows its process. Blocks: files."""
+    return f"{process_name()}-{uuid4().hex[:12]}"
+
+
+def lives(server: str) -> bool:
+    """See Lives; for names by `new_server`. Blocks: files."""
+    return not is_dead(server)
+
+
 class Servers:
     """The servers of a ServiceStore. Their names tell their hosts and processes apart."""
 
@@ -38,14 +50,36 @@ class Servers:
         self._own: set[str] = set()
 
     async def beat(self, server: str) -> None:
-        """Say that this server, which is one of this process, is alive."""
-        self._own.add(server)
+        """Say that this server, which is one of this process, is alive.
+
+        Raises StoreError where it is the first time and a server of another plait lives: see `check_versions`.
+        """
+        if server not in self._own:
+            await self._join(server)
+            return
         clock = self._database.clock
         if isinstance(clock, SharedClock):
             await self._database.writer.added(_BEAT_BY_DATABASE, (server, self._version()))
             await self._database.read(clock.set_by)
         else:
             await self._database.writer.added(_BEAT, (server, self._version(), clock()))
+
+    async def _join(self, server: str) -> None:
+        """The first beat: of servers that open a store at once none sees the others until it has beaten."""
+
+        def work(connection: Connection) -> StoreError | None:
+            now, version = self._database.now(connection), self._version()
+            try:
+                check_versions(connection, version, now - GONE_S, self._database.lives)
+            except StoreError as error:
+                return error  # not the store's failure: it goes on
+            connection.execute(_BEAT, (server, version, now))
+            return None
+
+        refused = await self._database.write(work)
+        if refused is not None:
+            raise refused
+        self._own.add(server)
 
     async def gone(self, older_than_s: float = GONE_S) -> Sequence[str]:
         """Servers that were not heard of for so long or whose process on this host is dead; never those that beat here.
