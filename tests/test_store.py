@@ -213,6 +213,17 @@ async def test_dropped_errors_are_pending_again_and_a_second_end_replaces_the_fi
     assert [each.outputs for each in rows] == [{"text": "é 0"}, "second"]
 
 
+async def test_in_a_database_a_late_failure_does_not_replace_a_success(tmp_path: Path, postgres: str) -> None:
+    shelf = shelf_of(Settings(home=tmp_path, store=postgres))
+    store = await shelf.place("b").create({})
+    await store.stored(row(0))
+    await store.stored(row(0, "timeout", outputs=None))
+    await store.stored(row(1, "timeout", outputs=None))
+    await store.stored(row(1))
+    await store.close()
+    assert [each.status for each in await asyncio.to_thread(rows_at, shelf.place("b"))] == ["success", "success"]
+
+
 async def test_values_that_json_or_utf8_do_not_know_are_stored_readably(shelf: Shelf) -> None:
     store = await shelf.place("b").create({})
     await store.stored(row(0, outputs={"x": [float("nan"), float("inf"), 1.5], "half": "\ud83d"}))

@@ -141,6 +141,7 @@ _FAILED = re.compile(rb'"type":\s*"response\.failed"')
 _FINISH = re.compile(rb'"finish_reason":\s*"[^"]')
 _ERROR = re.compile(rb'^data:\s*\{"error".*$|^data:.*"type":\s*"error".*$', re.MULTILINE)
 _PASSING_ERROR = re.compile(rb"overloaded|rate_limit|server_error|api_error|timeout|unavailable|\b(?:429|5\d\d)\b")
+_USAGE = re.compile(rb'"usage":\s*\{')
 _USAGE_LINE = re.compile(rb'^data:(.*"usage":\s*\{.*)$', re.MULTILINE)
 
 
@@ -201,22 +202,30 @@ class Meter:
     def watch_stream(self, chunk: bytes) -> None:
         """Read the next bytes of a server-sent event stream (WHATWG HTML, section 9.2: events end in blank lines)."""
         self._answer_bytes += len(chunk)
-        self._tail.append(chunk)
-        if b"\n" not in chunk:
-            return
-        text = b"".join(self._tail)
-        cut = text.rfind(b"\n") + 1
-        lines, self._tail = text[:cut], [text[cut:]]
+        if self._tail or not chunk.endswith(b"\n"):
+            self._tail.append(chunk)
+            if b"\n" not in chunk:
+                return
+            text = b"".join(self._tail)
+            cut = text.rfind(b"\n") + 1
+            lines = text[:cut]
+            self._tail = [text[cut:]] if cut < len(text) else []
+        else:
+            lines = chunk
         if not self.has_token and _TOKEN.search(lines):
             self.has_token = True
         if not self.complete:
             self._finished += len(_FINISH.findall(lines))
-            if found := _ERROR.search(lines) or _FAILED.search(lines):
+            # Looking for the words first saves most of the time: nearly no event holds them.
+            if b'error"' in lines and (found := _ERROR.search(lines)):
+                self.error = found[0]
+            elif b"response.failed" in lines and (found := _FAILED.search(lines)):
                 self.error = found[0]
             self.complete = bool(self.error or self._finished >= self._call.answers)
-        if not self.ended and _TERMINAL.search(lines):
-            self.ended = self.complete = True
-        if b'"usage":' in lines:
+        if not self.ended and (b"[DONE]" in lines or b"message_stop" in lines or b"response." in lines):
+            self.ended = _TERMINAL.search(lines) is not None
+            self.complete = self.complete or self.ended
+        if b'"usage":' in lines and _USAGE.search(lines):
             for found in _USAGE_LINE.finditer(lines):
                 self._read_usage(_parse(found[1]))
 

@@ -60,7 +60,11 @@ class RowRecord:
 
 def insert_of(tables: Tables) -> str:
     """Stores a row; its parameters are the tables' key and `encoded`."""
-    return tables.put("results", COLUMNS, "position")
+    sql = tables.put("results", COLUMNS, "position")
+    if tables.batch is None:
+        return sql
+    # A process that slept, and whose batch another one took over, wakes up to rows that are out of time.
+    return f"{sql} WHERE results.status <> 'success' OR excluded.status = 'success'"
 
 
 def encoded(row: RowRecord) -> tuple[object, ...]:
