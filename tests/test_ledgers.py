@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from plait.flow.budget_places import ledger_at
 from plait.flow.clock import SystemClock
 from plait.flow.entries import Entry
 from plait.flow.ledgers import VERSION, Ledger, Moment, Offset, dump
@@ -186,6 +187,17 @@ def test_a_client_that_stops_in_the_middle_of_a_step_holds_nobody_up_for_long(se
         thread.join()
     # PostgreSQL has ended its transaction; Redis refused it once, and with the newer state it was done.
     assert bool(lost) == (server.kind == "postgres")
+
+
+def test_a_client_that_stops_while_it_makes_the_tables_holds_nobody_up(postgres: str) -> None:
+    import psycopg
+
+    with closing(ledger_at(postgres)(SystemClock())) as ledger:
+        with psycopg.connect(postgres) as stopped:
+            stopped.execute("SELECT pg_advisory_xact_lock(%s)", [0x706C616974])
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                ledger.check()
+        ledger.check()
 
 
 def test_a_name_on_this_machine_is_forgotten_sooner_than_others(redis_instance: object, server: Place) -> None:

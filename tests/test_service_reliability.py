@@ -129,6 +129,22 @@ async def test_a_server_whose_run_was_taken_over_does_not_end_it(tmp_path: Path)
         assert [json.loads(part.data)["attempt"] for part in whole if part.event == "metadata"] == [1, 2]
 
 
+async def test_a_run_that_is_handed_to_the_server_that_runs_it_already_is_run_once(tmp_path: Path) -> None:
+    async with service_of(SMALL, tmp_path) as one:
+        run = await one.runner.start(asking("slow", {"steps": 6}, str(uuid4())))
+        course = one.runner.course(run.run_id)
+        assert course is not None
+        await until(lambda: is_running(one, run.run_id))
+        one.runner.take_over(run, temporary=False)
+        assert (one.runner.course(run.run_id), one.runner.queued) == (course, 0)
+        outcome = await one.runner.outcome(run.run_id)
+        assert outcome is not None
+        assert (outcome.status, outcome.values) == ("success", {"steps": 6, "count": 6})
+        found = await one.store.runs.get(run.run_id)
+        assert found is not None
+        assert (found.status, found.attempt) == ("success", 1)
+
+
 async def test_a_server_whose_run_was_taken_over_writes_no_checkpoint_of_it(tmp_path: Path) -> None:
     async with service_of(SMALL, tmp_path) as one, service_of(SMALL, tmp_path) as other:
         thread = str(uuid4())

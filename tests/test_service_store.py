@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import stat
 import subprocess
@@ -18,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plait.errors import StoreError
-from plait.flow.holders import lives, placed
+from plait.hosts import process_name
 from plait.store.addresses import Address, medium_of
 from plait.store.connections import Connection
 from plait.store.postgres.functions import define
@@ -48,6 +47,7 @@ from plait.store.service.records import (
 )
 from plait.store.service.rows import dumped
 from plait.store.service.schema import VERSION
+from plait.store.service.servers import lives, new_server
 from plait.store.writers import Writer
 from tests.clocks import FakeClock
 from tests.servers import Server
@@ -836,6 +836,23 @@ async def test_servers_of_another_plait_are_refused_while_one_lives(address: Add
             pass
 
 
+async def test_of_servers_of_two_plaits_that_start_together_the_second_is_refused(
+    address: Address, clock: FakeClock
+) -> None:
+    async with (
+        ServiceStore(address, clock=clock.wall, version="1.2.3") as one,
+        ServiceStore(address, clock=clock.wall, version="1.3.0") as other,
+    ):
+        await one.servers.beat("1@2-3")
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"found 1@2-3 of plait 1\.2\.3 .* this is plait 1\.3\.0"):
+                await other.servers.beat("4@5-6")
+        await one.servers.beat("1@2-3")
+        assert await one.servers.gone(-1.0) == []
+        await one.servers.forget("1@2-3")
+        await other.servers.beat("4@5-6")
+
+
 async def test_tables_of_something_else_are_not_taken_for_plaits(postgres: str) -> None:
     def theirs(connection: Connection) -> None:
         connection.execute("CREATE TABLE checkpoints (thread_id TEXT)")
@@ -863,7 +880,7 @@ async def test_text_that_postgresql_cannot_hold_is_refused_and_the_store_goes_on
 def processes() -> tuple[str, str]:
     """A process that has ended and this one, as servers are named."""
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=subprocess.PIPE, check=True)
-    return placed(f"{int(ended.stdout)}-0"), placed(f"{os.getpid()}-0")
+    return f"{process_name(int(ended.stdout))}-0", new_server()
 
 
 async def test_servers_are_gone_that_are_silent_or_whose_process_is_dead(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,14 +21,15 @@ from plait.flow.clock import Clock, SystemClock
 from plait.flow.control import exchange
 from plait.flow.entries import Entry
 from plait.flow.headers import Advice, Reading
-from plait.flow.holders import lives, new_holder, placed, placed_among_hosts
+from plait.flow.holders import lives, new_holder, placed
 from plait.flow.lanes import Lane
 from plait.flow.leases import Bound, Lease, Refusal, Report, Told
-from plait.flow.ledgers import Moment, dump, readable, shown
+from plait.flow.ledgers import Change, Ledger, Moment, dump, readable
 from plait.flow.queues import Place as Turn
 from plait.flow.quotas import next_midnight
 from plait.flow.shared_budgets import SharedBudget
 from plait.flow.tickets import Outcome, Ticket
+from plait.masking import shown_url as shown
 from tests.clocks import FakeClock
 from tests.command import PATIENCE_S
 from tests.ledger_places import KINDS, SERVERS, Place, SkewedClock, Wire, killable_place_of, place_of
@@ -156,13 +157,13 @@ def test_a_process_is_looked_for_on_its_own_machine_only() -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     assert not lives(placed(f"{dead.pid}-0"))
-    assert not lives(placed_among_hosts(f"{dead.pid}-0"))
-    assert lives(placed_among_hosts(f"{os.getpid()}-0"))
+    assert lives(placed(f"{os.getpid()}-0"))
+    assert lives(f"{dead.pid}@4026531836.0a0b0c0d0e0f.7-0")
     assert lives(f"{dead.pid}@4026531836.0a0b0c0d0e0f-0")
     assert lives(f"{dead.pid}@1-0")
     assert lives("nonsense")
-    name = placed_among_hosts("7-1")
-    assert placed_among_hosts(name) == name != placed("7-1")
+    name = placed("7-1")
+    assert placed(name) == name != "7-1"
 
 
 def test_a_state_that_makes_no_sense_is_learnt_anew_and_its_day_is_kept(place: Place) -> None:
@@ -331,6 +332,40 @@ def test_a_connection_that_was_cut_is_made_anew_without_a_word(server: Place, ca
         assert one.budget.exchanges == 2
     assert warnings(caplog) == []
     assert entries(server)[0]["e"].accepted == 1
+
+
+class LosesAnswers:
+    """A ledger whose connection is cut after a step was written, before the answer to it is there: once."""
+
+    remote = True
+
+    def __init__(self, ledger: Ledger, left: list[None]) -> None:
+        self.where = ledger.where
+        self.again_s, self.cure, self.close = ledger.again_s, ledger.cure, ledger.close
+        self.check, self.states = ledger.check, ledger.states
+        self._ledger = ledger
+        self._left = left
+
+    def change(self, names: Sequence[str], change: Change) -> None:
+        self._ledger.change(names, change)
+        if self._left:
+            self._left.pop()
+            self._ledger.close()
+            raise ConnectionResetError("cut")
+
+
+def test_a_step_whose_answer_was_lost_is_counted_once(server: Place, caplog: pytest.LogCaptureFixture) -> None:
+    left: list[None] = []
+    losing = Place(server.kind, server.url, lambda clock: LosesAnswers(server.open(clock), left))
+    with hosts(losing, SystemClock()) as (one,):
+        one.ask(Part("e", Bound(rpd=100)))
+        left.append(None)
+        lease = one.ask(Part("e", Bound(rpd=100)), report=Report(one.holder, waiting=9, sent=3, successes=1))
+        assert (left, one.budget.exchanges) == ([], 2)
+        assert lease.requests > 0
+        found = entries(server)[0]["e"]
+    assert (found.day.requests, found.accepted) == (3, 1)
+    assert warnings(caplog) == []
 
 
 def place_at(kind: str, url: str) -> Place:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -48,6 +49,11 @@ class BudgetMemory:
             self._seen.clear()
         for part, state, entry in zip(parts, states, entries, strict=True):
             self._seen[part.name] = known(state, entry, moment, self._seen.get(part.name))
+        self.settle(parts)
+
+    def settle(self, parts: Sequence[Part]) -> None:
+        """The ledger has what an outage left to be told of these."""
+        for part in parts:
             self._owed.pop(part.name, None)
             self._spared.pop(part.name, None)
 
@@ -98,6 +104,34 @@ class BudgetMemory:
         elif self._restores and part.name in self._seen:
             return parse(self._seen[part.name].state)
         return new_entry(part, moment.now)
+
+
+def was_taken_in(states: Sequence[str | None], holder: str, times: Collection[float]) -> bool:
+    """Whether a holder's report of one of these times is in the states: nobody else writes such a time for it."""
+    for state in states:
+        if state is None or holder not in state:
+            continue
+        with suppress(ValidationError):
+            found = parse(state).holders.get(holder)
+            if found is not None and found.seen in times:
+                return True
+    return False
+
+
+def without_sums(report: Report) -> Report:
+    """What is so now, without what happened since the report before: for one that was taken in already."""
+    return Report(
+        report.holder,
+        in_flight=report.in_flight,
+        waiting=report.waiting,
+        waiting_tokens=report.waiting_tokens,
+        first_tokens=report.first_tokens,
+        asked=report.asked,
+        held_up=report.held_up,
+        new=report.new,
+        sizes=report.sizes,
+        leaving=report.leaving,
+    )
 
 
 def granted(

@@ -23,9 +23,9 @@ from plait.flow.ledgers import (
     missing_extra,
     other_version,
     server_again_s,
-    shown,
     unreadable_url,
 )
+from plait.masking import shown_url as shown
 
 if TYPE_CHECKING:
     import psycopg
@@ -200,6 +200,7 @@ class PostgresLedger:
             )
         if row[0] is None or row[1] is None:
             with connection.transaction():
+                connection.execute("SET LOCAL lock_timeout = '2s'")
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_FOR_TABLES])
                 connection.execute(_TABLES.format(version=VERSION).encode())
         found = connection.execute("SELECT max(version) FROM plait_budget_version").fetchone()

@@ -16,12 +16,12 @@ from contextlib import suppress
 from dataclasses import replace
 from queue import SimpleQueue
 
-from plait.flow.budget_memories import BudgetMemory, granted
+from plait.flow.budget_memories import BudgetMemory, granted, was_taken_in, without_sums
 from plait.flow.budget_shares import ShareBudget
 from plait.flow.budgets import Deliver, Part
 from plait.flow.clock import Clock
 from plait.flow.entries import Entry
-from plait.flow.holders import placed_among_hosts
+from plait.flow.holders import placed
 from plait.flow.leases import Lease, Report
 from plait.flow.ledgers import PATIENCE_S, Ledger, Moment, from_ledger, storable, to_ledger
 
@@ -150,7 +150,7 @@ class SharedBudget:
         if self._instead is None:
             with suppress(Exception):
                 for holder, parts in list(self._holding.items()):
-                    self._transact(ledger, _Wish(parts, Report(holder, leaving=True), lambda _: None, 0.0))
+                    self._transact(ledger, _Wish(parts, Report(holder, leaving=True), lambda _: None, 0.0), [])
         ledger.close()
 
     def _answer(self, wish: _Wish, lease: Lease | None, instead: ShareBudget | None) -> None:
@@ -176,21 +176,31 @@ class SharedBudget:
             self._trying = False
 
     def _ask(self, ledger: Ledger, wish: _Wish) -> Lease:
+        tried: list[float] = []
         try:
-            return self._transact(ledger, wish)
+            return self._transact(ledger, wish, tried)
         except Exception:
             if not self._remote or self._instead is not None or id(wish) not in self._pending:
                 raise
+            if tried and wish.report.leaving:  # one that has left leaves nothing to tell it by
+                raise
         # A connection that was idle may have been cut on its way, by a pooler or a firewall: that is no outage.
         ledger.close()
-        return self._transact(ledger, wish)
+        return self._transact(ledger, wish, tried)
 
-    def _transact(self, ledger: Ledger, wish: _Wish) -> Lease:
-        report = replace(wish.report, holder=placed_among_hosts(wish.report.holder))
+    def _transact(self, ledger: Ledger, wish: _Wish, tried: list[float]) -> Lease:
+        """`tried`: when steps of this wish were made that may have been written, on the ledger's clock."""
+        holder = placed(wish.report.holder)
+        report = replace(wish.report, holder=holder)
         after: tuple[Lease, list[Entry], list[str], Moment] | None = None
 
         def step(states: Sequence[str | None], moment: Moment) -> Sequence[str]:
-            nonlocal after
+            nonlocal after, report
+            if tried and was_taken_in(states, holder, tried):
+                # It was, and only the answer was lost: what was used is not to be counted again.
+                self._memory.settle(wish.parts)
+                report = without_sums(report)
+            tried.append(moment.now)
             found = [self._memory.entry(*each, moment) for each in zip(wish.parts, states, strict=True)]
             lease, entries, written = granted(wish.parts, found, to_ledger(report, moment), moment)
             after = lease, entries, written, moment

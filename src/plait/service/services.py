@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
-from uuid import uuid4
 
 from plait.app import App
 from plait.batches.rows import known_keys
 from plait.flow.clock import SystemClock
-from plait.flow.holders import lives, placed_among_hosts
 from plait.flow.registry import gate_for
 from plait.masking import masked, redacted
 from plait.prices import load_prices
@@ -35,6 +32,7 @@ from plait.store.addresses import Address
 from plait.store.items import Items, prepare_items
 from plait.store.savers import Saver, prepare_checkpoints
 from plait.store.service import ServiceStore, prepare_answers
+from plait.store.service.servers import lives, new_server
 
 FILE_NAME = "service.db"
 _SILENT_S = 4.0  # it is asked once a second
@@ -128,7 +126,7 @@ class Service:
         self.store = await stack.enter_async_context(
             ServiceStore(self.address, also=(prepare_checkpoints, prepare_items, prepare_answers), lives=lives)
         )
-        server = await asyncio.to_thread(placed_among_hosts, f"{os.getpid()}-{uuid4().hex[:12]}")
+        server = await asyncio.to_thread(new_server)
         self.saver = Saver(self.store.writer, self.store.read, clean=self.clean, server=server)
         self.items = Items(self.store.writer, self.store.read)
         self.graphs = Graphs(self.app, self.saver, self.items)

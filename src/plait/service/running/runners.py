@@ -54,6 +54,7 @@ class Runner:
         self._endings = Endings(equipment, self._journal, self._afterwards)
         self._dispatcher = Dispatcher(self._begin, most=options.max_running, most_of=limits.max_running)
         self._courses: dict[str, Course] = {}
+        self._coming: set[str] = set()
         self._drain = Drain(self._dispatcher)
         self._admitting = 0
 
@@ -75,6 +76,7 @@ class Runner:
     async def _admit(self, request: RunRequest) -> RunRecord:
         await self._limits.admit(request.caller)
         run, thread = records_of(request, self.server, self._store.clock)
+        self._coming.add(run.run_id)
         try:
             admission = await self._store.runs.add(
                 run,
@@ -88,6 +90,8 @@ class Runner:
             # It is stored all the same, and nobody would begin it.
             self._dispatcher.spawn(self._take_back(run), f"plait take back {run.run_id}")
             raise
+        finally:
+            self._coming.discard(run.run_id)
         if self._drain.over:
             await self._take_back(run)
             raise self._ending()
@@ -199,8 +203,12 @@ class Runner:
         self._journal.close()
 
     def take_over(self, run: RunRecord, *, temporary: bool, caller: Caller | None = None, resumed: bool = True) -> None:
-        """Let a run of another server wait here; `resumed` says that it may have been begun there."""
-        self._line_up(Course(run, Topic(), temporary, caller, time.time(), resumed))
+        """Let a run of another server wait here; `resumed` says that it may have been begun there.
+
+        Nothing changes for one that waits or runs here already.
+        """
+        if run.run_id not in self._courses:
+            self._line_up(Course(run, Topic(), temporary, caller, time.time(), resumed))
 
     async def cancel_here(self, asked: Sequence[RunRecord]) -> None:
         """End runs of this server that somebody asked another one to end."""
@@ -231,7 +239,7 @@ class Runner:
     async def forgotten(self) -> set[str]:
         """Runs that the store has in this server's hands and that it knows nothing of; some were only just stored."""
         held = await self._store.runs.held(self.server)
-        return {run_id for run_id in held if run_id not in self._courses}
+        return {run_id for run_id in held if run_id not in self._courses and run_id not in self._coming}
 
     def _let_go(self, course: Course) -> None:
         course.lost = True
@@ -361,7 +369,8 @@ class Runner:
             self._dispatcher.spawn(self._endings.follow_up(course, None), f"plait follow-up {course.run.run_id}")
 
     def _close(self, course: Course) -> None:
-        self._courses.pop(course.run.run_id, None)
+        if self._courses.get(course.run.run_id) is course:
+            del self._courses[course.run.run_id]
         if course.outcome is None and self._drain.begun and not (course.lost or course.run.kwargs.get("resumable")):
             # Its stream ends, and it does not: whoever reads it is to know that.
             course.topic.publish([_PARKED])
