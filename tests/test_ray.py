@@ -6,7 +6,10 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -20,7 +23,8 @@ from plait.batches import BatchOptions
 from plait.batches.answers import Paid
 from plait.batches.channels import Orders, State
 from plait.batches.ray_clusters import RayWorkplace, _check_versions
-from plait.batches.ray_sessions import nodes_elsewhere
+from plait.batches.ray_links import first_words
+from plait.batches.ray_sessions import _new_folder, nodes_elsewhere
 from plait.batches.workplaces import NoRoom
 from plait.errors import SettingsError
 from plait.scale.ray_actors import versions
@@ -149,6 +153,29 @@ def test_another_version_on_a_machine_is_refused_with_both_named() -> None:
 def test_only_other_machines_count_as_elsewhere() -> None:
     nodes = [{"NodeManagerAddress": address} for address in ("10.0.0.2", "10.0.0.1", "10.0.0.2")]
     assert nodes_elsewhere(nodes, "10.0.0.1") == ["10.0.0.2"]
+
+
+def test_folders_of_rays_are_private_and_those_of_dead_processes_go() -> None:
+    making = "from plait.batches.ray_sessions import _new_folder; print(_new_folder()[0])"
+    dead = Path(subprocess.run([sys.executable, "-c", making], check=True, capture_output=True, text=True).stdout[:-1])
+    assert dead.is_dir()
+    first, one = _new_folder()
+    second, two = _new_folder()
+    try:
+        assert not dead.exists()
+        assert Path(first).is_dir()
+        assert Path(second).stat().st_mode & 0o777 == 0o700
+        assert len(first) <= 107 - 65
+    finally:
+        shutil.rmtree(first)
+        shutil.rmtree(second)
+        os.close(one)
+        os.close(two)
+
+
+def test_of_a_dead_actor_the_first_sentence_is_told() -> None:
+    words = "The actor is dead because its worker process has died"
+    assert first_words(RuntimeError(f"The actor died.\n{words}. Worker exit type: X. (1) out of memory")) == words
 
 
 def test_without_ray_workers_work_and_the_extra_is_named(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,17 @@ import pytest
 
 import plait
 from plait.batches import BatchOptions
+from plait.batches.answers import Paid
+from plait.batches.channels import Ended, Lease, NoMore, Orders, Wanted
+from plait.batches.spending import Spending
+from plait.batches.workers import Keeping, WorkerExecution
+from plait.batches.workplaces import NoRoom
+from plait.datasets.examples import Example
+from plait.prices import load_prices
 from plait.settings import Settings, from_env
 from plait.simulator import Behaviour, Simulator
+from plait.store.places import shelf_of
+from plait.store.rows import RowRecord
 
 APP = Path(__file__).parents[1]
 
@@ -56,3 +65,180 @@ async def test_a_row_is_repeated_before_its_worker_has_written_anything(
     records = [row async for row in plait.batch("greet", rows, app=APP, settings=settings, options=options)]
     assert [record.status for record in records] == ["success"]
     assert records[0].attempts == 2
+
+
+class Companion:
+    """A worker in memory: asks for two rows at a time and ends them at once, as many as `ends`; then it may die."""
+
+    def __init__(self, *, ends: int = 1_000, dies: bool = False, reads: bool = True) -> None:
+        self._ends = ends
+        self._dies = dies
+        self._reads = reads
+        self._said: asyncio.Queue[object | None] = asyncio.Queue()
+        self._said.put_nowait(Wanted(2))
+
+    def send(self, message: object) -> None:
+        if isinstance(message, NoMore):
+            self._said.put_nowait(None)
+        if not isinstance(message, Lease):
+            return
+        for example in message.examples[: self._ends]:
+            self._said.put_nowait(Ended(RowRecord(example.position, example.id, "success")))
+        self._ends -= len(message.examples)
+        if self._ends > 0:
+            self._said.put_nowait(Wanted(2))
+        elif self._dies:
+            self.die()
+
+    def die(self) -> None:
+        self._said.put_nowait(None)
+
+    async def flushed(self) -> None:
+        if not self._reads:
+            await asyncio.Event().wait()
+
+    async def receive(self) -> object | None:
+        return await self._said.get()
+
+    async def dismissed(self) -> str:
+        return "signal 9"
+
+
+class Room:
+    """A Workplace of these companions; None: there is no room for one."""
+
+    ahead = 4
+
+    def __init__(self, room: int, companions: list[Companion | None]) -> None:
+        self.room = room
+        self._companions = companions
+
+    async def __aenter__(self) -> Room:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def hire(self, orders: Orders) -> Companion:
+        found = self._companions.pop(0)
+        if found is None:
+            raise NoRoom("no room in time")
+        return found
+
+
+@pytest.fixture
+async def execution(settings: Settings) -> Callable[[Room], WorkerExecution]:
+    prices = await asyncio.to_thread(load_prices, settings.prices, settings.prices_file)
+
+    async def store(_: RowRecord) -> None:
+        return None
+
+    def made(room: Room) -> WorkerExecution:
+        nothing: Mapping[str, object] = {}
+        orders = Orders(
+            workflow="greet",
+            app=None,
+            settings=settings,
+            context=nothing,
+            options=BatchOptions(),
+            group="b",
+            answers=None,
+            paid=Paid(),
+            spent={},
+        )
+        return WorkerExecution(orders, room, Spending(prices), Keeping(store))
+
+    return made
+
+
+async def ended(execution: WorkerExecution, examples: AsyncIterator[Example]) -> list[int]:
+    async with asyncio.timeout(10.0):
+        return [record.position async for record in execution.results(examples)]
+
+
+async def some(count: int) -> AsyncIterator[Example]:
+    for position in range(count):
+        yield Example(position, str(position), {})
+
+
+async def test_rows_of_a_dead_worker_go_to_one_that_had_found_none_left(
+    execution: Callable[[Room], WorkerExecution],
+) -> None:
+    dying, idle = Companion(ends=0), Companion()
+    run = execution(Room(2, [dying, idle, None]))
+    found = []
+    async with asyncio.timeout(10.0):
+        async for record in run.results(some(3)):
+            found.append(record.position)
+            if record.position == 2:
+                dying.die()  # the other one has asked in vain
+    assert (sorted(found), run.halted) == ([0, 1, 2], None)
+
+
+async def test_rows_of_a_dead_worker_do_not_wait_for_the_source(execution: Callable[[Room], WorkerExecution]) -> None:
+    dying, over = Companion(ends=0), asyncio.Event()
+    run = execution(Room(2, [dying, Companion(), None]))
+
+    async def slow() -> AsyncIterator[Example]:
+        async for example in some(2):
+            yield example
+        dying.die()
+        await over.wait()
+        yield Example(2, "2", {})
+
+    found = []
+    async with asyncio.timeout(10.0):
+        async for record in run.results(slow()):
+            found.append(record.position)
+            if len(found) == 2:
+                over.set()
+    assert sorted(found) == [0, 1, 2]
+
+
+async def test_a_worker_that_reads_nothing_keeps_no_row_from_others(
+    execution: Callable[[Room], WorkerExecution],
+) -> None:
+    stuck, found = Companion(ends=0, reads=False), []
+    run = execution(Room(2, [stuck, Companion()]))
+    async with asyncio.timeout(10.0):
+        results = run.results(some(10))
+        async for record in results:
+            found.append(record.position)
+            if len(found) == 8:
+                break
+        await results.aclose()
+    assert sorted(found) == [2, 3, 4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize(("ends", "expected"), [(1, None), (0, "workers keep dying")])
+async def test_only_workers_that_end_no_row_keep_dying(
+    execution: Callable[[Room], WorkerExecution], ends: int, expected: str | None
+) -> None:
+    companions = [Companion(ends=ends, dies=True) for _ in range(6)]
+    run = execution(Room(1, [*companions, Companion()]))
+    found = await ended(run, some(8))
+    if expected is None:
+        assert (sorted(found), run.halted) == (list(range(8)), None)
+    else:
+        assert expected in str(run.halted)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_a_row_that_the_store_refuses_fails_alone(
+    provider: Simulator, settings: Settings, postgres: str, workers: int
+) -> None:
+    kept = settings.override(store=postgres)
+    rows = [{"id": "a", "name": "Ada"}, {"id": "b\0", "name": "Bob"}, {"id": "c", "name": "Cy"}]
+    options = BatchOptions(workers=workers)
+    batch = plait.batch("greet", rows, app=APP, settings=kept, options=options)
+    records = sorted([row async for row in batch], key=lambda row: row.position)
+    assert [(record.id, record.status) for record in records] == [
+        ("a", "success"),
+        ("b\\x00", "error"),
+        ("c", "success"),
+    ]
+    assert records[1].error is not None
+    assert "PostgreSQL holds no text with a NUL character" in records[1].error.message
+    assert [row async for row in plait.resume(batch.id, rows=rows, settings=kept)] == []
+    (found,) = await asyncio.to_thread(shelf_of(kept).batches)
+    assert (found.status, found.counts) == ("finished", {"success": 2, "error": 1})

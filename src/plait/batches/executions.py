@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from plait.batches.rows import Halt, RowRunner
 from plait.batches.throttles import Throttle
 from plait.datasets.examples import Example
-from plait.store.rows import RowRecord
+from plait.errors import PlaitError
+from plait.masking import masked
+from plait.store.rows import RowError, RowRecord, storable
 
 UNREAD = 100
 """Rows out of their calls, results among them, that a slow reader may leave before no further row begins."""
@@ -26,6 +29,17 @@ class Totals(NamedTuple):
     """Calls that wait for a permit."""
     binding: str | None = None
     """What most of them wait for."""
+
+    @classmethod
+    def of(cls, parts: Sequence[Totals]) -> Totals:
+        """What several executions are doing."""
+        busiest = max(parts, key=lambda totals: totals.waiting, default=cls())
+        return cls(
+            sum(totals.rows for totals in parts),
+            sum(totals.calls for totals in parts),
+            sum(totals.waiting for totals in parts),
+            busiest.binding,
+        )
 
 
 class Execution(Protocol):
@@ -48,6 +62,30 @@ class Execution(Protocol):
     def cancel(self) -> None:
         """Cancel the rows in flight, which stay pending."""
         ...
+
+
+async def kept(record: RowRecord, keep: Callable[[RowRecord], Awaitable[None]]) -> RowRecord:
+    """What `keep` has stored of this row: an error where the record itself is refused (a NUL, for PostgreSQL).
+
+    Raises what `keep` does where the store is at fault, StoreError, or where the error is refused, too.
+    """
+    try:
+        await keep(record)
+    except PlaitError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - of this row alone: the others, and a resume, must not meet it
+        words = masked(f"its result cannot be stored: {fault}")
+        record = replace(
+            record,
+            id=storable(record.id),
+            status="error",
+            outputs=None,
+            error=RowError(type(fault).__name__, words),
+            timings={},
+            evaluation=None,
+        )
+        await keep(record)
+    return record
 
 
 class LocalExecution:
@@ -126,8 +164,7 @@ class LocalExecution:
         foot = self._throttle.begin()
         try:
             record = await self._runner.run(example, foot)
-            await self._keep(record)
-            await self._done.put(record)
+            await self._done.put(await kept(record, self._keep))
         except Halt as halt:
             self.stop(halt.cause)
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not pass for a row that is pending

@@ -131,10 +131,11 @@ class RayLink:
 
 
 def first_words(error: BaseException) -> str:
-    """The line of one of Ray's errors that says what happened."""
+    """The line of one of Ray's errors that says what happened; of an actor's death the first sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(_TELLING)]
-    return telling[-1] if telling else lines[0] if lines else type(error).__name__
+    words = telling[-1] if telling else lines[0] if lines else type(error).__name__
+    return words.partition(". ")[0] if words.startswith("The actor") else words
 
 
 _TELLING = (

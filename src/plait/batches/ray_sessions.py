@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import re
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -25,6 +27,9 @@ CHECKS = (
 )
 _OBJECTS_BYTES = 80 * 2**20
 """Ray's smallest, about: messages and an app's files go through it, results do not stay."""
+_FOLDERS = "/tmp"  # noqa: S108 - what is made in it is private
+"""Short: the path of a socket has at most 107 bytes, and Ray adds 65 of its own."""
+_OURS = re.compile(r"plait-ray-\d+-\w{8}")
 _SILENT: Mapping[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 
 
@@ -39,6 +44,7 @@ class RaySession:
         self.ray = _imported()
         self._is_ours = not self.ray.is_initialized()
         self._folder: str | None = None
+        self._lock = -1
         if self._is_ours:
             # Ray prints what its daemons say as they die, to the stdout that results go to.
             self._say(False)
@@ -60,15 +66,16 @@ class RaySession:
                 except (OSError, RuntimeError, ValueError) as error:
                     raise SettingsError(f"--ray {address}: {first_words(error)}: {CHECKS}") from None
             return
-        # Short, for the paths of its sockets, and nobody else's: Ray would leave its logs to all.
-        self._folder = tempfile.mkdtemp(prefix="plait-ray-", dir="/tmp")
+        self._folder, self._lock = _new_folder()
+        inside = os.path.join(self._folder, "r")
+        os.mkdir(inside)
         with _quiet(alone=True):
             self.ray.init(
                 LOCAL,
                 num_cpus=cpus or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
                 include_dashboard=False,
                 object_store_memory=_OBJECTS_BYTES,
-                _temp_dir=self._folder,
+                _temp_dir=inside,
                 **_SILENT,
             )
 
@@ -86,9 +93,37 @@ class RaySession:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+            os.close(self._lock)
 
     def _say(self, aloud: bool) -> None:
         self.ray._private.worker._worker_logs_enabled = aloud  # noqa: SLF001 - as its own debugger does it
+
+
+def _new_folder() -> tuple[str, int]:
+    """A folder that nobody else may enter, for Ray, which opens its own to all; and its lock, which dies with us.
+
+    Those whose processes are dead are removed.
+    """
+    for found in os.scandir(_FOLDERS):
+        if _OURS.fullmatch(found.name):
+            with suppress(OSError):  # not ours, locked, or gone by now
+                _remove_left(found.path)
+    made = tempfile.mkdtemp(prefix="plait-new-", dir=_FOLDERS)
+    lock = os.open(made, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = os.path.join(_FOLDERS, f"plait-ray-{os.getpid()}-{made[-8:]}")
+    os.rename(made, folder)  # others look at it from now on
+    return folder, lock
+
+
+def _remove_left(folder: str) -> None:
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(lock).st_uid == os.getuid():
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
 
 
 def nodes_elsewhere(nodes: Iterable[Mapping[str, Any]], here: str) -> list[str]:

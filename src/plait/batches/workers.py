@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from plait.batches.channels import Elsewhere, Ended, Halted, Lease, NoMore, Orders, Said, State, Wanted
-from plait.batches.executions import UNREAD, Totals
+from plait.batches.executions import UNREAD, Totals, kept
+from plait.batches.remainders import Remainder
 from plait.batches.spending import Spending, sum_of
 from plait.batches.workplaces import Link, NoRoom, Workplace
 from plait.datasets.examples import Example
@@ -55,28 +55,18 @@ class WorkerExecution:
         self._employers = 0
         self._ended = asyncio.Event()
         self._workers: list[_Worker] = []
-        self._returned: deque[Example] = deque()
+        self._left = Remainder()
         self._begun: tuple[Answers, ...] = ()
         self._made = 0
         self._gone: dict[str, Tokens] = {}
-        self._exhausted = False
         self._stopping: NoMore | None = None
-        self._coming: asyncio.Future[Example | None] | None = None
-        self._reading = asyncio.Lock()
         self._busy: set[asyncio.Task[None]] = set()
         """Leases and results on their way."""
         self._done: asyncio.Queue[RowRecord | None] = asyncio.Queue(UNREAD)
 
     @property
     def totals(self) -> Totals:
-        parts = [worker.state.totals for worker in self._workers]
-        busiest = max(parts, key=lambda totals: totals.waiting, default=Totals())
-        return Totals(
-            sum(totals.rows for totals in parts),
-            sum(totals.calls for totals in parts),
-            sum(totals.waiting for totals in parts),
-            busiest.binding,
-        )
+        return Totals.of([worker.state.totals for worker in self._workers])
 
     def stop(self, cause: BaseException | None) -> None:
         self.halted = self.halted or cause
@@ -86,19 +76,17 @@ class WorkerExecution:
         self._end(NoMore(at_once=True))
 
     async def results(self, examples: AsyncIterator[Example]) -> AsyncGenerator[RowRecord]:
-        driving = asyncio.create_task(self._drive(examples), name="plait batch: workers")
+        self._left.begin(examples)
+        driving = asyncio.create_task(self._drive(), name="plait batch: workers")
         try:
             while records := await self._ended_by_now():
                 for record in records:
                     yield record
             await driving
         finally:
-            tasks: list[asyncio.Future[Any]] = [driving, *self._busy]
-            if self._coming is not None:
-                tasks.append(self._coming)
-            for task in tasks:
+            for task in (tasks := [driving, *self._busy]):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, self._left.closed(), return_exceptions=True)
 
     async def _ended_by_now(self) -> Sequence[RowRecord]:
         """The results that wait to be taken, at least one; none at the end."""
@@ -113,12 +101,12 @@ class WorkerExecution:
             found.append(record)
         return found if self._keeping.read is None else await self._keeping.read(found)
 
-    async def _drive(self, examples: AsyncIterator[Example]) -> None:
+    async def _drive(self) -> None:
         try:
             async with self._workplace, asyncio.TaskGroup() as group:
                 count = min(self._workplace.room, self._orders.settings.max_concurrency or self._workplace.room)
                 for number in range(count):
-                    group.create_task(self._employ(examples, _share_of(self._orders.settings, number, count)))
+                    group.create_task(self._employ(_share_of(self._orders.settings, number, count)))
             while self._busy:
                 await asyncio.wait(self._busy)
         except PlaitError as error:
@@ -129,7 +117,7 @@ class WorkerExecution:
         # Not where it is cancelled: the reader has left, and would leave no room for another word.
         await self._done.put(None)
 
-    async def _employ(self, examples: AsyncIterator[Example], settings: Settings) -> None:
+    async def _employ(self, settings: Settings) -> None:
         """Keep one worker at work until all rows are done, replacing it when it dies."""
         replacements = 0
         self._employers += 1
@@ -139,33 +127,31 @@ class WorkerExecution:
                 if worker is None:
                     return
                 try:
-                    await self._lead(worker, examples)
+                    await self._lead(worker)
                 finally:
                     await self._dismiss(worker)
                 if worker.dismissed or self._stopping is not None:
                     return
-                replacements += 1
+                replacements = 1 if worker.ended_any else replacements + 1
                 logger.warning("a worker died (%s); its rows go to another one", worker.fate)
                 if replacements > _REPLACEMENTS:
                     self.stop(PlaitError(f"workers keep dying ({worker.fate}): see above for what they said"))
         except NoRoom as error:
             if self._employers == 1:
                 self.stop(error)
-            else:
+            elif self._stopping is None:
                 logger.warning("%s; the batch goes on with fewer workers", error)
         except PlaitError as error:
             self.stop(error)
         finally:
             self._employers -= 1
 
-    async def _lead(self, worker: _Worker, examples: AsyncIterator[Example]) -> None:
+    async def _lead(self, worker: _Worker) -> None:
         while (message := await worker.link.receive()) is not None:
             match message:
                 case Wanted(rows):
                     worker.wanted = rows
-                    leasing = asyncio.create_task(self._lease(worker, examples), name="plait batch: lease")
-                    self._busy.add(leasing)
-                    leasing.add_done_callback(self._busy.discard)
+                    self._begin_lease(worker)
                 case Ended(record, stored):
                     self._take(worker, record, stored=stored)
                 case Halted():
@@ -179,55 +165,49 @@ class WorkerExecution:
             while len(self._busy) > UNREAD:
                 await asyncio.wait(self._busy, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _lease(self, worker: _Worker, examples: AsyncIterator[Example]) -> None:
-        """Give a worker rows: as many as it wants, or those that are there, at least one."""
-        async with self._reading:
-            found: list[Example] = []
-            while len(found) < worker.wanted and self._stopping is None:
-                example = self._returned.popleft() if self._returned else await self._next(examples, wait=not found)
-                if example is None:
-                    break
-                found.append(example)
-            if worker.gone:
-                self._returned.extendleft(reversed(found))
-            elif found:
-                worker.wanted = 0
-                worker.rows.update({example.position: example for example in found})
-                worker.link.send(Lease(tuple(found), self._begun))
-                await worker.link.flushed()
-        self._see_whether_done()
+    def _begin_lease(self, worker: _Worker) -> None:
+        if worker.wanted and not worker.leasing and not worker.gone:
+            worker.leasing = True
+            self._set_about(self._lease(worker), "plait batch: lease")
 
-    async def _next(self, examples: AsyncIterator[Example], *, wait: bool) -> Example | None:
-        """The next example; None at the end, after a stop, or, unless `wait`, where it is not there yet."""
-        if self._exhausted:
-            return None
-        if self._coming is None:
-            self._coming = asyncio.ensure_future(anext(examples, None))
-            await asyncio.sleep(0)  # enough for one that is there
-        if not wait and not self._coming.done():
-            return None
-        await asyncio.wait([self._coming])
-        coming, self._coming = self._coming, None
-        if coming.cancelled():
-            return None
-        if (error := coming.exception()) is not None:
+    async def _lease(self, worker: _Worker) -> None:
+        """Give a worker rows: as many as it wants, or those that are there, at least one."""
+        try:
+            found = await self._left.take(worker.wanted)
+        except Exception as error:  # noqa: BLE001 - whatever reads the rows
             self.stop(error)
-            return None
-        example = coming.result()
-        self._exhausted = example is None
-        return example
+            found = []
+        worker.leasing = False
+        if worker.gone:
+            self._give_back(found)
+        elif found:
+            worker.wanted = 0
+            worker.rows.update({example.position: example for example in found})
+            worker.link.send(Lease(tuple(found), self._begun))
+        self._see_whether_done()
+        await worker.link.flushed()
+
+    def _give_back(self, rows: Sequence[Example]) -> None:
+        """Others get these rows, also those that had asked when none was left."""
+        self._left.give_back(rows)
+        for worker in self._workers:
+            self._begin_lease(worker)
 
     def _take(self, worker: _Worker, record: RowRecord, *, stored: bool) -> None:
         """Store a result; the next one is not kept waiting for it."""
         if worker.rows.pop(record.position, None) is not None:
-            storing = asyncio.create_task(self._store(record, stored=stored), name=f"plait row {record.id}")
-            self._busy.add(storing)
-            storing.add_done_callback(self._busy.discard)
+            worker.ended_any = True
+            self._set_about(self._store(record, stored=stored), f"plait row {record.id}")
+
+    def _set_about(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        doing = asyncio.create_task(work, name=name)
+        self._busy.add(doing)
+        doing.add_done_callback(self._busy.discard)
 
     async def _store(self, record: RowRecord, *, stored: bool) -> None:
         try:
             if not stored:
-                await self._keeping.store(record)
+                record = await kept(record, self._keeping.store)
             elif self._keeping.count is not None:
                 self._keeping.count(record)
         except Exception as error:  # noqa: BLE001 - whatever it is, the row must not pass for one that was never run
@@ -241,22 +221,16 @@ class WorkerExecution:
 
     @property
     def _all_done(self) -> bool:
-        return self._exhausted and not self._returned and not any(worker.rows for worker in self._workers)
+        return self._left.is_empty and not any(worker.rows for worker in self._workers)
 
     def _end(self, message: NoMore) -> None:
         if self._stopping is not None and (self._stopping.at_once or not message.at_once):
             return
         self._stopping = message
-        if self._coming is not None:
-            self._coming.cancel()  # the next row may be long in coming, from a pipe
+        self._left.close()
         self._ended.set()
         for worker in self._workers:
-            self._tell_to_end(worker, message)
-
-    @staticmethod
-    def _tell_to_end(worker: _Worker, message: NoMore) -> None:
-        worker.dismissed = True
-        worker.link.send(message)
+            worker.end(message)
 
     def _share(self) -> None:
         """Tell each worker what the others have spent."""
@@ -279,15 +253,14 @@ class WorkerExecution:
             await asyncio.wait([hiring, ending], return_when=asyncio.FIRST_COMPLETED)
         finally:
             ending.cancel()
-            if not hiring.done():
-                hiring.cancel()
-                await asyncio.wait([hiring])
-        if hiring.cancelled():
+            hiring.cancel()
+            await asyncio.wait([hiring])
+        if hiring.cancelled() or (self._stopping is not None and hiring.exception() is not None):
             return None
         worker = _Worker(hiring.result(), own)
         self._workers.append(worker)
         if self._stopping is not None:
-            self._tell_to_end(worker, self._stopping)
+            worker.end(self._stopping)
         return worker
 
     async def _dismiss(self, worker: _Worker) -> None:
@@ -296,16 +269,14 @@ class WorkerExecution:
         worker.fate = await worker.link.dismissed()
         self._workers.remove(worker)
         self._gone = sum_of(self._gone, worker.state.spent)
-        if worker.rows:
-            self._returned.extend(worker.rows.values())
-            if worker.answers is not None:
-                self._begun = tuple(dict.fromkeys((*self._begun, worker.answers)))
+        if worker.rows and worker.answers is not None:
+            self._begun = tuple(dict.fromkeys((*self._begun, worker.answers)))
+        self._give_back(list(worker.rows.values()))
 
 
 def _share_of(settings: Settings, number: int, count: int) -> Settings:
     """The settings of one of several workers: together they keep the bound that a process has."""
-    most = settings.max_concurrency
-    if most is None:
+    if (most := settings.max_concurrency) is None:
         return settings
     return replace(settings, max_concurrency=max(1, most // count + (number < most % count)))
 
@@ -317,7 +288,13 @@ class _Worker:
     rows: dict[int, Example] = field(default_factory=dict)
     """Leased and not ended, by position."""
     wanted: int = 0
+    leasing: bool = False
+    ended_any: bool = False
     state: State = field(default_factory=State)
     dismissed: bool = False
     gone: bool = False
     fate: str = ""
+
+    def end(self, message: NoMore) -> None:
+        self.dismissed = True
+        self.link.send(message)
