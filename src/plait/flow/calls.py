@@ -217,9 +217,9 @@ class Meter:
         if not self.complete:
             self._finished += len(_FINISH.findall(lines))
             # Looking for the words first saves most of the time: nearly no event holds them.
-            if b'error"' in lines and (found := _ERROR.search(lines)):
-                self.error = found[0]
-            elif b"response.failed" in lines and (found := _FAILED.search(lines)):
+            found = _ERROR.search(lines) if b'error"' in lines else None
+            found = found or (_FAILED.search(lines) if b"response.failed" in lines else None)
+            if found:
                 self.error = found[0]
             self.complete = bool(self.error or self._finished >= self._call.answers)
         if not self.ended and (b"[DONE]" in lines or b"message_stop" in lines or b"response." in lines):
