@@ -1,8 +1,8 @@
 """What 1, 10 and 100 machines carry: the simulation fed with measured costs, after a check against real processes.
 
-The costs of rows are measured here at a quarter of the load, with processor time to spare; then one process and two
-run at full load, and the simulation says from the costs alone what they should do. Those of stores and of the shared
-budget are taken from the kept results.
+CPU of a row is measured here of one process at full load, what the driver takes of two; from these costs alone the
+simulation says how many rows one process and two should do, beside what they did. What stores take and how often the
+shared budget is asked is read from the kept results.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from benchmarks.batch_subjects import measure
+from benchmarks.batch_subjects import Spent, measure
 from benchmarks.capacity import Cluster, Costs, Foreseen, simulate
 from benchmarks.endpoint import endpoint
 from benchmarks.measure import note
 from benchmarks.records import Result, read_results
 
 LATENCY_S = 0.5
-QUIET_ROWS, QUIET = 3_000, 100
-"""Rows of each process, and in flight in each."""
-FULL_ROWS, FULL = 10_000, 500
+ROWS, IN_FLIGHT = 9_000, 500
 PROVIDER_S = 1 / 13_000
 """CPU of an answer of the simulator (`python -m benchmarks simulator`)."""
 COMMIT_S = 0.005
@@ -52,12 +50,17 @@ _SHARED = re.compile(r"^PostgreSQL\s+.*x\s+\d+\s+(\d+)\s+[\d.]+ ms")
 def main() -> None:
     """Print the costs, predicted beside measured, what machines carry, and where each part is full."""
     with endpoint(delay_s=LATENCY_S) as base_url:
-        costs = _costs(base_url)
-        print(
-            f"CPU of a row {costs.worker_s * 1000:.2f} ms in its process, {costs.driver_s * 1000:.2f} ms in the driver "
-            f"of --workers, {costs.provider_s * 1000:.2f} ms in the provider"
-        )
-        _check(base_url, costs)
+        one = measure("batch", base_url, ROWS, IN_FLIGHT)
+        fewer, two = (measure("batch", base_url, rows, IN_FLIGHT, 2) for rows in (ROWS // 3, ROWS))
+    # The start of the workers is in both runs of two, so it is not in their difference.
+    row_s = (two.cpu_s - fewer.cpu_s) / (ROWS - ROWS // 3)
+    worker_s = one.cpu_s / ROWS
+    costs = Costs(worker_s, max(0.0, row_s - worker_s), commit_s=COMMIT_S, provider_s=PROVIDER_S)
+    print(
+        f"CPU of a row {worker_s * 1000:.2f} ms in its process, {costs.driver_s * 1000:.2f} ms in the driver "
+        f"of --workers, {PROVIDER_S * 1000:.2f} ms in the provider"
+    )
+    _check(costs, {1: one, 2: two})
     results = read_results()
     for part in (stores := _stores(results)):
         print(f"{part.name}: {part.per_s:,.0f} rows/s at most ({part.source})")
@@ -68,33 +71,21 @@ def main() -> None:
     print(f"load {os.getloadavg()[0]:.1f}")
 
 
-def _costs(base_url: str) -> Costs:
-    one = measure("batch", base_url, QUIET_ROWS, QUIET).cpu_s / QUIET_ROWS
-    fewer, more = (measure("batch", base_url, rows, 2 * QUIET, 2).cpu_s for rows in (QUIET_ROWS, 2 * QUIET_ROWS))
-    # The start of the workers is in both, so it is not in their difference; what a row takes there above
-    # one process is handing it out and taking its result.
-    driver_s = max(0.0, (more - fewer) / QUIET_ROWS - one)
-    return Costs(one, driver_s, commit_s=COMMIT_S, provider_s=PROVIDER_S)
-
-
-def _check(base_url: str, costs: Costs) -> None:
+def _check(costs: Costs, found: Mapping[int, Spent]) -> None:
     cores = os.cpu_count() or 1
     print(
-        f"\n{FULL} rows in flight, answers after {LATENCY_S} s, {cores} cores with the provider on them; steady rows/s"
+        f"\n{IN_FLIGHT} rows in flight, answers after {LATENCY_S} s, {cores} cores with the provider on them; ", end=""
     )
-    for processes in (1, 2):
-        cluster = Cluster(1, processes, cores, FULL // processes, LATENCY_S)
+    print("steady rows/s")
+    for processes, spent in found.items():
+        cluster = Cluster(1, processes, cores, IN_FLIGHT // processes, LATENCY_S)
         alone = costs if processes > 1 else replace(costs, driver_s=0.0)
-        foreseen = simulate(cluster, alone, seconds=8.0)
-        spent = measure("batch", base_url, FULL_ROWS, FULL, processes)
-        measured = FULL_ROWS * 0.8 / spent.middle_s
+        foreseen = simulate(cluster, alone, seconds=8.0).rows_per_s
+        measured = ROWS * 0.8 / spent.middle_s
         name = f"{processes} process{'es' * (processes > 1)}"
-        print(
-            f"{name:<12} predicted {foreseen.rows_per_s:>5,.0f}, measured {measured:>5,.0f}: "
-            f"{foreseen.rows_per_s / measured:.2f}x",
-            flush=True,
-        )
-        note(name, "predicted by measured", [foreseen.rows_per_s / measured])
+        ratio = foreseen / measured
+        print(f"{name:<12} predicted {foreseen:>5,.0f}, measured {measured:>5,.0f}: {ratio:.2f}x", flush=True)
+        note(name, "predicted by measured", [ratio])
 
 
 def _stores(results: Mapping[str, Result]) -> list[Part]:
