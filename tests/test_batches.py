@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import operator
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -643,3 +644,24 @@ async def test_workers_for_a_graph_are_refused_before_a_folder_is_made(home: Set
     with pytest.raises(InputError, match="found a graph"):
         await run(plait.batch(one_call(), rows(2), settings=home, options=BatchOptions(workers=2)))
     assert not (home.home / "batches").exists()
+
+
+async def test_leaving_while_the_rows_of_an_iterable_are_read_harms_nothing(tmp_path: Path) -> None:
+    place = FolderPlace(tmp_path / "b")
+    store = await place.create({})
+    for position in range(3000):
+        example = {"id": f"r{position}", "inputs": {"n": "x" * 500}, "position": position}
+        store.add_example(position, json.dumps(example), lambda error: None)
+    await store.close()
+
+    async def take() -> None:
+        async with aclosing(spooled_before(place)) as examples:
+            async for _ in examples:
+                pass
+
+    for number in range(60):
+        reading = asyncio.create_task(take())
+        await asyncio.sleep(0.0005 * number)
+        reading.cancel()  # its read goes on in a thread: the process must survive that
+        await asyncio.gather(reading, return_exceptions=True)
+    await take()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
@@ -74,9 +75,16 @@ async def spooled_before(place: Place) -> AsyncGenerator[Example]:
 
     # One reader for all of it: it waits for a server that is restarted meanwhile.
     reader = await asyncio.to_thread(place.read)
+    # Whoever leaves in the middle leaves a read behind, whose connection must not be closed under it.
+    reading = threading.Lock()
 
     def read(after: int) -> list[Example]:
-        return [Example(**json.loads(text)) for text in reader.examples(after)]
+        with reading:
+            return [Example(**json.loads(text)) for text in reader.examples(after)]
+
+    def close() -> None:
+        with reading:
+            reader.close()
 
     try:
         after = -1
@@ -85,7 +93,7 @@ async def spooled_before(place: Place) -> AsyncGenerator[Example]:
                 yield example
             after = chunk[-1].position
     finally:
-        await asyncio.shield(asyncio.to_thread(reader.close))
+        await asyncio.shield(asyncio.to_thread(close))
 
 
 async def continued(examples: AsyncIterator[Example], store: BatchStore) -> AsyncGenerator[Example]:
