@@ -649,8 +649,8 @@ async def test_workers_for_a_graph_are_refused_before_a_folder_is_made(home: Set
 async def test_leaving_while_the_rows_of_an_iterable_are_read_harms_nothing(tmp_path: Path) -> None:
     place = FolderPlace(tmp_path / "b")
     store = await place.create({})
-    for position in range(3000):
-        example = {"id": f"r{position}", "inputs": {"n": "x" * 500}, "position": position}
+    for position in range(400):
+        example = {"id": f"r{position}", "inputs": {"n": "x" * 50_000}, "position": position}
         store.add_example(position, json.dumps(example), lambda error: None)
     await store.close()
 
@@ -659,9 +659,9 @@ async def test_leaving_while_the_rows_of_an_iterable_are_read_harms_nothing(tmp_
             async for _ in examples:
                 pass
 
-    for number in range(60):
+    for number in range(40):
         reading = asyncio.create_task(take())
-        await asyncio.sleep(0.0005 * number)
+        await asyncio.sleep(0.001 * number)
         reading.cancel()  # its read goes on in a thread: the process must survive that
         await asyncio.gather(reading, return_exceptions=True)
     await take()
