@@ -236,8 +236,8 @@ def test_details_open_by_click_and_link_and_close_with_escape(pair: ReportInput,
     page.click("dialog >> text=Next")
     assert page.locator("#details-title").inner_text() == "story-0004"
     page.keyboard.press("Escape")
-    assert page.locator("dialog[open]").count() == 0
-    assert "#" not in page.url
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    expect(page).not_to_have_url(re.compile("#"))
     other = open_report(pair, hash="#example=story-0007")
     assert other.locator("#details-title").inner_text() == "story-0007"
     other.click("#close")

@@ -79,7 +79,6 @@ async def _serve(app: App, settings: Settings, bounds: ServiceOptions, options: 
     from plait.service.auth.binds import check_bind
     from plait.service.services import Service, address_for
 
-    await asyncio.to_thread(check_budget, settings)
     await _check_workflows(app, settings)
     traces = _traces()
     _log(options, settings)
@@ -89,6 +88,8 @@ async def _serve(app: App, settings: Settings, bounds: ServiceOptions, options: 
     # What nodes print must not end up where nobody looks for it.
     with own_process(settings), contextlib.redirect_stdout(sys.stderr), contextlib.closing(listener):
         async with service:
+            # After the store, which may be the same server: what cannot be reached is told as that.
+            await asyncio.to_thread(check_budget, settings)
             check_bind(options.host, service.authority, options.insecure)
             made = app_of(service)
             _observe(made, traces is not None)
