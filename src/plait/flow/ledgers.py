@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pydantic import TypeAdapter
 
-from plait.errors import SettingsError
+from plait.errors import PlaitError, SettingsError
 from plait.flow.clock import Clock
 from plait.flow.entries import Entry
 from plait.flow.leases import Lease, Report
@@ -209,6 +209,13 @@ _SOONEST_S, _LATEST_S = 0.25, 5.0
 def server_again_s(failures: int) -> float:
     """Seconds until a server is tried again: soon, for one that is restarted, and never later than five."""
     return min(_LATEST_S, _SOONEST_S * 2.0 ** min(failures, 10))
+
+
+def server_cure(error: Exception) -> str:
+    """What to do about a server that cannot be used."""
+    if isinstance(error, PlaitError):
+        return "the rest is above"
+    return "see that the server runs, and that the URL, the user and the password are right"
 
 
 def missing_extra(where: str, extra: str, error: ImportError) -> SettingsError:

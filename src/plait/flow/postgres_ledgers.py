@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from plait.errors import PlaitError, StoreError
+from plait.errors import StoreError
 from plait.flow.clock import Clock
 from plait.flow.ledgers import (
     FORGOTTEN_HERE_S,
@@ -23,6 +23,7 @@ from plait.flow.ledgers import (
     missing_extra,
     other_version,
     server_again_s,
+    server_cure,
     unreadable_url,
 )
 from plait.masking import shown_url as shown
@@ -141,9 +142,7 @@ class PostgresLedger:
         return server_again_s(failures)
 
     def cure(self, error: Exception) -> str:
-        if isinstance(error, PlaitError):
-            return "the rest is above"
-        return "see that the server runs, and that the URL, the user and the password are right"
+        return server_cure(error)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from plait.errors import PlaitError, SettingsError, StoreError
+from plait.errors import SettingsError, StoreError
 from plait.flow.clock import Clock
 from plait.flow.ledgers import (
     FORGOTTEN_HERE_S,
@@ -27,6 +27,7 @@ from plait.flow.ledgers import (
     missing_extra,
     other_version,
     server_again_s,
+    server_cure,
     unreadable_url,
 )
 from plait.masking import shown_url as shown
@@ -149,9 +150,7 @@ class RedisLedger:
         return server_again_s(failures)
 
     def cure(self, error: Exception) -> str:
-        if isinstance(error, PlaitError):
-            return "the rest is above"
-        return "see that the server runs, and that the URL, the user and the password are right"
+        return server_cure(error)
 
     def close(self) -> None:
         client, self._client = self._client, None

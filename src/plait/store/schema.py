@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from plait.errors import StoreError
-from plait.store.connections import Connection
+from plait.store.connections import Connection, checked_version, migrate
 
 __all__ = ["VERSION", "check_version", "prepare_batch", "prepare_calls", "prepare_journal"]
 
@@ -58,16 +58,17 @@ def _unchanged(_: Connection) -> None:
 _BATCH: Sequence[Step] = (_first_of_a_batch, _scored)
 _JOURNAL: Sequence[Step] = (_first, _unchanged)
 VERSION = len(_BATCH)
+_PART = "batches"
 
 
 def prepare_batch(connection: Connection) -> None:
     """Bring a batch's file (meta, results, calls) to this version; StoreError when it is of a newer one."""
-    _migrate(connection, _BATCH)
+    migrate(connection, _PART, _BATCH, place=_file(connection))
 
 
 def prepare_journal(connection: Connection) -> None:
     """Bring a journal's file (calls) to this version; StoreError when it is of a newer one."""
-    _migrate(connection, _JOURNAL)
+    migrate(connection, _PART, _JOURNAL, place=_file(connection))
 
 
 def prepare_calls(connection: Connection) -> None:
@@ -78,25 +79,9 @@ def prepare_calls(connection: Connection) -> None:
 
 def check_version(connection: Connection) -> int:
     """The version of a file that is only read; StoreError when it is newer, or has none (nothing was written yet)."""
-    found = _version(connection)
+    found = checked_version(connection, _PART, VERSION, place=_file(connection))
     if found == 0:
         raise StoreError(f"{_file(connection)} holds no tables yet: nothing was stored in it")
-    return found
-
-
-def _migrate(connection: Connection, steps: Sequence[Step]) -> None:
-    found = _version(connection)
-    for version, step in enumerate(steps[found:], start=found + 1):
-        step(connection)
-        connection.execute(f"PRAGMA user_version={version}")
-
-
-def _version(connection: Connection) -> int:
-    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if not 0 <= found <= VERSION:
-        raise StoreError(
-            f"{_file(connection)} is of store version {found}, this plait knows up to {VERSION}: install a newer plait"
-        )
     return found
 
 
