@@ -72,7 +72,10 @@ async def test_results_are_the_same_bytes_from_files_and_postgres_alone_and_by_w
     for number, (store, workers) in enumerate([(None, 1), (postgres, 1), (postgres, 2)]):
         used = files.override(store=store)
         batch = plait.batch("greet", names, app=APP, settings=used, options=BatchOptions(workers=workers))
-        assert len(await run(batch)) == 30
+        records = await run(batch)
+        assert sorted(record.position for record in records) == list(range(30))
+        # Whoever iterates gets outputs, also where workers stored them and sent none.
+        assert all(isinstance(record.outputs, dict) and record.outputs for record in records)
         found.append(await asyncio.to_thread(exported, used, batch.id, tmp_path / f"{number}.jsonl"))
     assert found[0].count(b"\n") == 30
     assert found[0] == found[1] == found[2]

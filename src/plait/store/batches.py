@@ -95,12 +95,14 @@ class BatchStore:
 
     async def records(self, positions: Collection[int]) -> list[RowRecord]:
         """The ends of the rows at these positions as they are stored, in that order."""
-        sql = f"SELECT {COLUMNS} FROM results {self.tables.where('position = ?')}"  # noqa: S608
-        keys = [(*self.tables.key, position) for position in positions]
+        wanted = tuple(positions)
+        where = self.tables.where(f"position IN ({', '.join('?' * len(wanted))})")
+        sql = f"SELECT {COLUMNS} FROM results {where}"  # noqa: S608
 
         def select(connection: Connection) -> list[RowRecord]:
-            found = (connection.execute(sql, key).fetchone() for key in keys)
-            return [decoded(row) for row in found if row is not None]
+            rows = map(decoded, connection.execute(sql, (*self.tables.key, *wanted)))
+            found = {row.position: row for row in rows}
+            return [found[position] for position in wanted if position in found]
 
         return await self.writer.do(select, about=self._about)
 
