@@ -8,11 +8,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import cast
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
 from plait.flow.answers import Answer, Broken
-from plait.flow.heads import MOST_HEAD_BYTES, Chunks, NotHttp, read_head
+from plait.flow.heads import Head, NotHttp
 
 _IDLE_S = 30.0
-
+_MOST_HEAD_BYTES = 131_072
 
 Origin = tuple[str, int, ssl.SSLContext | None]
 """Host, port, and whom to trust; None: no TLS."""
@@ -29,16 +31,18 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
-        self._held = b""
-        self._left: int | None = None
-        self._chunks: Chunks | None = None
+        self._parser: HttpResponseParser | None = None
+        self._reason = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._came = 0
+        """Bytes of an answer whose head is not whole yet."""
         self._paused = False
 
     def ask(self, request: bytes, patience_s: float | None) -> Answer:
         """Send a request; its answer may be silent for `patience_s` seconds at a time."""
         assert self._transport is not None
         self._answer = answer = Answer(self, patience_s)
-        self._held = b""
+        self._came, self._reason = 0, b""
         self._transport.write(request)
         return answer
 
@@ -62,80 +66,75 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is of no such class
+        self._parser = HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
         answer = self._answer
-        if answer is None:  # an answer that nobody asked for
+        if answer is None or self._parser is None:  # an answer that nobody asked for
             self.close()
             return
         try:
-            if answer.head is None:
-                rest = self._read_head(answer, data)
-                if rest is None:
-                    return
-                data = rest
-            self._read_body(answer, data)
-        except NotHttp as error:
-            self._end(answer, error)
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:  # a 101, whose protocol is none of ours
+            self.close()
+        except HttpParserError as error:
+            self.close()
+            if self._answer is not None:
+                found = "" if answer.head else f", found {data[:80]!r}"
+                self._end(answer, NotHttp(f"expected an answer of HTTP/1.1: {error}{found}"))
+        if answer.head is None and not self.closed:
+            self._came += len(data)
+            if self._came > _MOST_HEAD_BYTES:
+                self._end(answer, NotHttp(f"expected headers of at most {_MOST_HEAD_BYTES} bytes"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self._parser = None  # they hold each other
         self._owner.forget(self)
         answer = self._answer
         if answer is None:
             return
-        begun = answer.head is not None
-        until_the_end = begun and self._left is None and self._chunks is None
+        head = answer.head
         if exc is not None:
             self._end(answer, exc)
-        elif until_the_end:
+        elif head is not None and not head.is_framed():
             self._end(answer)
         else:
-            said = "the connection closed in the middle" if begun or self._held else "Server disconnected"
-            self._end(answer, Broken(said))
+            begun = head is not None or self._came
+            self._end(answer, Broken("the connection closed in the middle" if begun else "Server disconnected"))
 
-    def _read_head(self, answer: Answer, data: bytes) -> bytes | None:
-        """The bytes after the head, None where that is not whole yet."""
-        data = self._held + data if self._held else data
-        while True:
-            end = data.find(b"\r\n\r\n")
-            if end < 0:
-                if len(data) > MOST_HEAD_BYTES:
-                    raise NotHttp(f"expected headers of at most {MOST_HEAD_BYTES} bytes")
-                self._held = data
-                return None
-            head = read_head(data[:end])
-            data = data[end + 4 :]
-            if head.status >= 200 or head.status == 101:
-                break  # the others only announce it
-        self._held = b""
-        answer.head = head
-        self._left, self._chunks = head.length, Chunks(answer.take) if head.chunked else None
-        answer.wake()
-        return data
+    # What the parser calls, in the order in which an answer's parts come.
 
-    def _read_body(self, answer: Answer, data: bytes) -> None:
-        if self._chunks is not None:
-            rest = self._chunks.feed(data)
-            if rest is not None:
-                self._complete(answer, rest)
-        elif self._left is None:
-            if data:
-                answer.take(data)
-        else:
-            more = len(data) - self._left
-            part, rest = (data, b"") if more <= 0 else (data[: self._left], data[self._left :])
-            self._left -= len(part)
-            if part:
-                answer.take(part)
-            if not self._left:
-                self._complete(answer, rest)
+    def on_message_begin(self) -> None:
+        self._headers = []
+        if self._answer is None:  # something follows the answer
+            self.close()
 
-    def _complete(self, answer: Answer, rest: bytes) -> None:
-        assert answer.head is not None
-        assert self._transport is not None
-        keeps = answer.head.keeps and not rest and not self._transport.get_write_buffer_size()
-        self._end(answer, keeps=keeps)
+    def on_status(self, reason: bytes) -> None:
+        self._reason = reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        if self._answer is not None and (status >= 200 or status == 101):  # the others only announce it
+            self._answer.head = Head(status, self._reason, self._headers)
+            self._headers = []  # what comes after the body belongs to nobody
+            self._answer.wake()
+
+    def on_body(self, part: bytes) -> None:
+        if self._answer is not None:
+            self._answer.take(part)
+
+    def on_message_complete(self) -> None:
+        assert self._parser is not None
+        answer = self._answer
+        if answer is not None and answer.head is not None:
+            assert self._transport is not None
+            keeps = self._parser.should_keep_alive() and not self._transport.get_write_buffer_size()
+            self._end(answer, keeps=keeps)
 
     def _end(self, answer: Answer, failure: Exception | None = None, *, keeps: bool = False) -> None:
         self._answer = None
