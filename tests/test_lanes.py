@@ -356,3 +356,10 @@ def test_three_workflows_each_get_their_share_of_a_slow_endpoint(delay_s: float)
         time.call_later(begins, lambda group=group: begin(group))  # type: ignore[misc]
     time.run(90)
     assert min(done.values()) >= 0.8 * sum(done.values()) / 3
+
+
+def test_what_binds_is_the_process_own_bound_where_that_is_the_narrower() -> None:
+    world = World(process=Limit("process", 3), bound=Bound(max_concurrency=50))
+    world.load(1.0, depth=20)
+    assert world.clients[0].lane.binding == "3 calls at once"
+    assert world.clients[0].most == 3

@@ -21,8 +21,9 @@ from plait.flow.diaries import Diary
 from plait.flow.estimates import Sizes
 from plait.flow.headers import Advice
 from plait.flow.leases import NOTHING, UNLIMITED, Cause, Lease
-from plait.flow.limits import Limit, Waiting
+from plait.flow.limits import Limit
 from plait.flow.queues import FairQueue, Place
+from plait.flow.slots import Slots
 from plait.flow.stopwatches import Stopwatch
 from plait.flow.tickets import GONE, GRANTED, REFUSED, Outcome, Ticket
 
@@ -66,7 +67,6 @@ class Lane:
         self._parts = tuple(parts)
         self._budget = budget
         self._clock = clock
-        self._process = process
         self._queue: FairQueue[Ticket] = FairQueue()
         self._events: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
@@ -82,10 +82,7 @@ class Lane:
         self._diary = Diary(holder)
         self._stopwatch = Stopwatch()
         self._progress_at = clock.now()
-        self._slot_waiting: Waiting | None = None
-        self._slot_mark: object = None
-        self._slot_busy = False
-        self._spare_slots = 0
+        self._slots = Slots(process, clock, self._do)
         self._refused = False
         self._sizes_at = 0.0
         self.sizes = Sizes()
@@ -105,13 +102,14 @@ class Lane:
     def binding(self) -> str:
         """What the calls that wait here wait for, in words."""
         lease = self._lease
+        slots = self._slots.at_most(lease.slots)
         match self._stopwatch.cause or lease.cause:
             case "rpm" if lease.request_interval_s > 0:
                 return f"{60 / lease.request_interval_s:,.0f} requests/min"
             case "tpm" if lease.tokens_interval_s > 0:
                 return f"{60 / lease.tokens_interval_s:,.0f} tokens/min"
-            case "concurrency" if lease.slots < UNLIMITED:
-                return f"{lease.slots:,} calls at once"
+            case "concurrency" if slots < UNLIMITED:
+                return f"{slots:,} calls at once"
             case cause:
                 return {"rpm": "requests/min", "tpm": "tokens/min", "quota": "a daily quota"}.get(
                     cause, "calls at once"
@@ -191,8 +189,7 @@ class Lane:
             return
         ticket.state = GONE
         self.in_flight -= 1
-        if self._process:
-            self._actions.append(self._process.release)
+        self._slots.end_one(self._actions)
         if outcome is None:
             return
         now = self._clock.now()
@@ -228,11 +225,6 @@ class Lane:
         first = self._queue.pop() if lease.requests and lease.cause == "tpm" else None
         return self._queue.drain() if first is None else [first]
 
-    def _take_slot(self, mark: object) -> None:
-        if self._slot_waiting is not None and mark is self._slot_mark:  # else it was withdrawn, and gave the slot back
-            self._slot_waiting = None
-            self._spare_slots += 1
-
     def _wake_up(self) -> None:
         now = self._clock.now()
         if now < self._alarm_at:
@@ -251,8 +243,8 @@ class Lane:
         while (ticket := self._queue.peek()) is not None:
             held_up = self._held_up_by(ticket, now)
             if held_up is not None and not self._asking:
-                self._return_slots()  # others can use them meanwhile
-            if held_up is None and not self._has_slot(ticket):
+                self._slots.return_unused(self._actions)
+            if held_up is None and not self._slots.take(ticket.place.order):
                 held_up = "concurrency"
             if held_up is not None:
                 self._stopwatch.hold(held_up, now)
@@ -261,7 +253,7 @@ class Lane:
             self._let_through(ticket, now)
         else:
             self._stopwatch.hold(None, now)
-            self._return_slots()
+            self._slots.return_unused(self._actions)
         self._set_alarm(now)
 
     def _held_up_by(self, ticket: Ticket, now: float) -> Cause | None:
@@ -316,31 +308,6 @@ class Lane:
         except RuntimeError:  # its event loop is closed: nobody is there to send it
             ticket.release()
 
-    def _has_slot(self, ticket: Ticket) -> bool:
-        if self._process is None:
-            return True
-        if self._spare_slots:
-            self._spare_slots -= 1
-            return True
-        if self._slot_waiting is None:
-            mark = object()
-            found = self._process.take_or_queue(ticket.place.order, lambda: self._do(lambda: self._take_slot(mark)))
-            if isinstance(found, bool):
-                self._slot_busy = not found
-                return found
-            self._slot_waiting, self._slot_mark = found, mark
-        return False
-
-    def _return_slots(self) -> None:
-        if self._process is None:
-            return
-        self._actions += [self._process.release] * self._spare_slots
-        self._spare_slots = 0
-        if self._slot_waiting is not None:
-            process, waiting, self._slot_waiting = self._process, self._slot_waiting, None
-            # Elsewhere: that waits for a lock, which a garbage collection must not.
-            self._actions.append(lambda: self._clock.call_at(self._clock.now(), lambda: process.withdraw(waiting)))
-
     # --- the budget --------------------------------------------------------------------------------------
 
     def _ask(self, now: float) -> None:
@@ -350,7 +317,7 @@ class Lane:
         report = self._diary.hand_in()
         report.in_flight = self._reported = self.in_flight
         report.waiting = len(self._queue)
-        report.asked = self._process.capacity if self._process else 0
+        report.asked = self._slots.capacity or 0
         first = self._queue.peek()
         if first is not None:
             report.first_tokens = first.tokens
@@ -396,7 +363,7 @@ class Lane:
         if not (self.in_flight or self._queue or self._lease is not NOTHING):
             return
         due = max(self._asked_at, now if self._asking else -math.inf) + _HEARTBEAT_S
-        if self._queue and not self._asking and self._slot_waiting is None:
+        if self._queue and not self._asking and not self._slots.awaited:
             lease = self._lease
             if self.in_flight >= lease.slots or lease.quota_until is not None or self._requests < 1:
                 due = min(due, max(lease.renew_at, lease.starts_at, now + _SOON_S))
@@ -406,7 +373,7 @@ class Lane:
                 due = min(due, self._next_at)
         if self._queue and self._refused:
             due = min(due, self._progress_at + self.patience.deadline_s)
-        if self._slot_busy:
+        if self._slots.is_busy:
             due = now
         due = max(due, now + _TICK_S)
         if due < self._alarm_at:
