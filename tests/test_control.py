@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plait.flow.leases import Bound
+from plait.flow.budgets import Deliver, Part
+from plait.flow.leases import Bound, Report
 from tests.law import World
 
 
@@ -135,6 +136,23 @@ def test_the_users_rate_is_used_up(rpm: int) -> None:
     world.load(130)
     assert len([at for at in world.clients[0].sent if at >= world.started + 60]) / 70 >= 0.95 * rpm / 60
     assert most_in_a_minute([(at, 1.0) for at in world.clients[0].sent]) <= rpm
+
+
+@pytest.mark.parametrize("holders", [1, 4])
+def test_the_users_rate_is_asked_for_in_groups_of_calls(holders: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(bound=Bound(rpm=6000), holders=holders, delay_s=0.003, latency_s=0.1)
+    exchange, asked = world.budget.exchange, 0
+
+    def counted(parts: Sequence[Part], report: Report, deliver: Deliver) -> None:
+        nonlocal asked
+        asked += 1
+        exchange(parts, report, deliver)
+
+    monkeypatch.setattr(world.budget, "exchange", counted)
+    world.load(60)
+    sent = [len(client.sent) for client in world.clients]
+    assert asked < 0.5 * sum(sent)
+    assert min(sent) > 0.9 * sum(sent) / holders
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.003])

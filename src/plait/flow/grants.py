@@ -53,11 +53,11 @@ def _promise(
     # One call may go a little over the day's end: what it will cost is not known before.
     tokens = min(_tokens_wanted(entries, report, requests), max(report.first_tokens, allowance))
     first = max(1.0, report.first_tokens)
-    wait_s, cause = _held_up(entries, report.holder, first, max(first, tokens), now)
+    wait_s, cause = _held_up(entries, report.holder, requests, (first, max(first, tokens)), now)
     if wait_s:
         return _come_back(lease, now + wait_s, cause)
     for entry, _ in entries:
-        requests = min(requests, max(1.0, math.floor(entry.rpm.level))) if entry.rpm else requests
+        requests = min(requests, max(1.0, math.floor(entry.rpm.free(report.holder)))) if entry.rpm else requests
         tokens = min(tokens, max(first, entry.tpm.free(report.holder))) if entry.tpm else tokens
     starts, spacing, token_spacing = now, 0.0, 0.0
     binding: Cause = "rpm"
@@ -66,6 +66,7 @@ def _promise(
         holder.requests, holder.tokens = requests, 0.0 if math.isinf(tokens) else tokens
         if entry.rpm:
             entry.rpm.take(holder.requests)
+            entry.rpm.queue.pop(report.holder, None)
         if entry.tpm:
             entry.tpm.take(holder.tokens)
             entry.tpm.queue.pop(report.holder, None)
@@ -92,19 +93,24 @@ def _promise(
 
 
 def _held_up(
-    entries: Sequence[tuple[Entry, Bound]], holder: str, tokens: float, chunk: float, now: float
+    entries: Sequence[tuple[Entry, Bound]], holder: str, requests: float, tokens: tuple[float, float], now: float
 ) -> tuple[float, Cause]:
-    """Seconds until the user's bounds have room for a holder's first call; for tokens it queues with the others."""
+    """Seconds until the user's bounds have room for a holder's next calls; it queues with the others for it.
+
+    For requests it waits until so many can go: each alone would be a lease of its own, and be asked for twice. For
+    tokens until its first call can, or where others wait for all it wants: `tokens` are those of the two.
+    """
     waits_s: list[tuple[float, Cause]] = [(0.0, "rpm")]
     for entry, _ in entries:
-        if entry.rpm:
-            waits_s.append((entry.rpm.wait_s(1.0, 1.0, holder, now), "rpm"))
+        if entry.rpm and (wait_s := entry.rpm.wait_s(requests, requests, holder, now)):
+            entry.rpm.wait(requests, holder, now + wait_s)
+            waits_s.append((wait_s, "rpm"))
         if entry.tpm:
-            waits_s.append((entry.tpm.wait_s(tokens, chunk, holder, now), "tpm"))
+            waits_s.append((entry.tpm.wait_s(*tokens, holder, now), "tpm"))
     wait_s, cause = max(waits_s)
     for entry, _ in entries:
         if entry.tpm and wait_s:
-            entry.tpm.wait(chunk, holder, now + wait_s)
+            entry.tpm.wait(tokens[1], holder, now + wait_s)
     return wait_s, cause
 
 
