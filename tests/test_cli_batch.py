@@ -86,7 +86,7 @@ def test_without_a_models_name_nothing_begins_where_the_workflow_needs_one(tmp_p
         "plait: expected a model, found none: name one with --model or PLAIT_MODEL, or ask for the embedded model "
         "with --model local:smollm2-135m\n"
     )
-    assert plait("batches").out.startswith("there are no batches yet")
+    assert plait("batches").out.startswith("there are no batches in ")
     assert plait("batch", "count", "texts.jsonl", cwd=app).code == 0  # it calls none
 
 
@@ -105,7 +105,7 @@ def test_a_file_in_the_way_is_found_before_anything_is_spent(tmp_path: Path) -> 
             assert words in ended.err
         assert provider.counters.received == 0
         assert (app / "o.jsonl").read_text() == "mine\n"
-        assert plait("batches").out.startswith("there are no batches yet")
+        assert plait("batches").out.startswith("there are no batches in ")
         assert plait("batch", "ask", "texts.jsonl", "--out", "o.jsonl", "--force", cwd=app, env=env).code == 0
     assert len(lines_of((app / "o.jsonl").read_text())) == 2
 
@@ -251,7 +251,7 @@ def test_speedup_prints_both_times_and_the_factor_and_keeps_no_batch(tmp_path: P
     assert ended.out.endswith(" times as fast\n")
     assert "plait: 2 of 6 runs failed" in ended.err
     assert "2 x ValueError" in ended.err
-    assert plait("batches").out.startswith("there are no batches yet")
+    assert plait("batches").out.startswith("there are no batches in ")
 
 
 def test_help_says_where_a_single_calls_deadline_is_set_and_groups_the_options() -> None:

@@ -35,12 +35,13 @@ def show_batches(*, as_json: bool) -> int:
     """Print the batches, newest first; returns the exit code."""
     _, settings = open_app(None)
     prices = prices_of(settings)
-    found = [(batch, _cost(batch, prices)) for batch in shelf_of(settings).batches()]
+    shelf = shelf_of(settings)
+    found = [(batch, _cost(batch, prices)) for batch in shelf.batches()]
     if as_json:
         sys.stdout.write(f"{dumps([_as_json(*each) for each in found], indent=2)}\n")
         return 0
     if not found:
-        sys.stdout.write("there are no batches yet: plait batch WORKFLOW DATA begins one\n")
+        sys.stdout.write(f"there are no batches in {shelf} yet: plait batch WORKFLOW DATA begins one\n")
         return 0
     console = Console(file=sys.stdout, highlight=False, markup=False)
     table = _table(found)

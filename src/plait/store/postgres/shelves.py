@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -54,16 +55,20 @@ class PostgresShelf:
         return self.place(batch_id)
 
     def ids(self) -> Sequence[str]:
-        rows = self._select("SELECT id FROM batches")
+        (rows,) = self._select("SELECT id FROM batches")
         return [str(batch_id) for (batch_id,) in rows]
 
     def batches(self) -> list[BatchInfo]:
-        batches = self._select(_ALL)
+        batches, values, ends = self._select(
+            _ALL,
+            "SELECT batch, key, value FROM batch_meta",
+            "SELECT batch, status, count(*) FROM results GROUP BY batch, status",
+        )
         metas: dict[str, dict[str, object]] = {}
-        for batch, key, value in self._select("SELECT batch, key, value FROM batch_meta"):
+        for batch, key, value in values:
             metas.setdefault(batch, {})[key] = json.loads(value)
         counts: dict[str, dict[str, int]] = {}
-        for batch, status, count in self._select("SELECT batch, status, count(*) FROM results GROUP BY batch, status"):
+        for batch, status, count in ends:
             counts.setdefault(batch, {})[status] = count
         found = []
         for batch_id, created_at, *held in batches:
@@ -78,12 +83,12 @@ class PostgresShelf:
 
     def prune(self, older_than_s: float, now: float, *, dry_run: bool = False) -> list[BatchInfo]:
         touched: dict[str, float] = {}
-        for sql in (
+        times = self._select(
             "SELECT id, coalesce(seen, created_at) FROM batches",
             "SELECT batch, max(finished_at) FROM results GROUP BY batch",
-        ):
-            for batch, at in self._select(sql):
-                touched[batch] = max(touched.get(batch, 0.0), at or 0.0)
+        )
+        for batch, at in chain.from_iterable(times):
+            touched[batch] = max(touched.get(batch, 0.0), at or 0.0)
         removed = []
         for batch in self.batches():
             if batch.status == "running" or now - touched.get(batch.id, 0.0) < older_than_s:
@@ -128,12 +133,14 @@ class PostgresShelf:
         with medium.session(to_write=True):
             pass
 
-    def _select(self, sql: str) -> list[tuple[Any, ...]]:
+    def _select(self, *statements: str) -> list[list[tuple[Any, ...]]]:
+        """The rows of each, all of one moment."""
         medium = PostgresMedium(self.dsn)
 
-        def select(connection: Connection) -> list[tuple[Any, ...]]:
-            # A database in which nobody has stored anything yet.
-            return connection.execute(sql).fetchall() if has_batches(connection) else []
+        def select(connection: Connection) -> list[list[tuple[Any, ...]]]:
+            if not has_batches(connection):  # a database in which nobody has stored anything yet
+                return [[] for _ in statements]
+            return [connection.execute(sql).fetchall() for sql in statements]
 
         with medium.session() as session:
             return medium.read(session, select)
