@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import pickle
+import re
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,6 +26,7 @@ __all__ = ["RayWorkplace"]
 logger = logging.getLogger("plait")
 
 _ENTRY = "plait.batches.ray_work:work_in_actor"
+_HOST_AND_PORT = re.compile(r"[^/]+:\d+")
 _KNOCK_S = 5.0
 _HEAD_S = 2.0
 _HEAD_FAILURES = 5
@@ -90,13 +92,16 @@ class RayWorkplace:
 
     async def _knock(self) -> None:
         """Ray waits long for a head that is not there."""
-        if ":" not in self._address:
+        address, words = self._address, f"--ray {self._address}"
+        if address == "auto" and (found := os.environ.get("RAY_ADDRESS")):  # where Ray looks first
+            address, words = found, f"{words} (RAY_ADDRESS={found})"
+        if not _HOST_AND_PORT.fullmatch(address):
             return
         try:
-            await _reach(self._address)
+            await _reach(address)
         except (OSError, TimeoutError) as error:
             reason = str(error) or f"no answer within {_KNOCK_S:g} s"
-            raise SettingsError(f"--ray {self._address}: nobody is there ({reason}): {CHECKS}") from None
+            raise SettingsError(f"{words}: nobody is there ({reason}): {CHECKS}") from None
 
     async def _watch(self) -> None:
         """Notice that the head is gone, before Ray does: a minute later it ends this process."""
