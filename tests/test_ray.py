@@ -136,10 +136,16 @@ def test_an_address_that_cannot_be_meant_is_refused(address: str, expected: str)
         BatchOptions(ray=address)
 
 
-async def test_a_cluster_that_is_not_there_leaves_no_batch_behind(settings: Settings, app: App, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"--ray 127.0.0.1:1: nobody is there \(.*ray status"):
+@pytest.mark.parametrize(
+    ("address", "named"), [("127.0.0.1:1", "--ray 127.0.0.1:1"), ("auto", r"--ray auto \(RAY_ADDRESS=127.0.0.1:1\)")]
+)
+async def test_a_cluster_that_is_not_there_leaves_no_batch_behind(
+    address: str, named: str, settings: Settings, app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(SettingsError, match=rf"{named}: nobody is there \(.*ray status"):
         async for _ in plait.batch(
-            "ask", [{"text": "a"}], app=app, settings=settings, options=BatchOptions(ray="127.0.0.1:1")
+            "ask", [{"text": "a"}], app=app, settings=settings, options=BatchOptions(ray=address)
         ):
             pass
     assert not list((tmp_path / "home" / "batches").iterdir())
