@@ -71,6 +71,9 @@ async def repeated(examples: AsyncGenerator[Example], times: int) -> AsyncGenera
     """Every example so many times, as rows of their own: the second has `#2` behind its id."""
     async with aclosing(examples):
         async for example in examples:
+            if times == 1:
+                yield example
+                continue
             for number in range(times):
                 name = example.id if number == 0 else f"{example.id}#{number + 1}"
                 yield replace(example, position=example.position * times + number, id=name)

@@ -92,6 +92,8 @@ def encoded(row: RowRecord) -> tuple[object, ...]:
 
 def storable(row_id: str) -> str:
     """The id as every database takes it: NULs and lone surrogates are escaped."""
+    if row_id.isascii() and "\0" not in row_id:
+        return row_id
     return row_id.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
