@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("plait", "langgraph", "langchain-openai", "openai", "httpx2", "aiohttp", "uvloop")
+_PACKAGES = ("plait", "langgraph", "langchain-openai", "openai", "httpx2", "httptools", "uvloop")
 
 
 @dataclass(frozen=True, slots=True)
