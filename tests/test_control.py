@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plait.flow.budgets import Deliver, Part
+from plait.flow.lanes import Patience
 from plait.flow.leases import Bound, Report
 from tests.law import World
 
@@ -153,6 +154,22 @@ def test_the_users_rate_is_asked_for_in_groups_of_calls(holders: int, monkeypatc
     sent = [len(client.sent) for client in world.clients]
     assert asked < 0.5 * sum(sent)
     assert min(sent) > 0.9 * sum(sent) / holders
+
+
+@pytest.mark.parametrize("tokens", [90.0, 150.0])
+def test_two_bounds_of_the_user_are_used_up_and_shared(tokens: float) -> None:
+    world = World(bound=Bound(rpm=60, tpm=6000), holders=4, delay_s=0.003, latency_s=0.1)
+    world.load(180, tokens=tokens)
+    sent = [len(client.sent) for client in world.clients]
+    assert sum(sent) / 3 >= 0.95 * min(60.0, 5900 / tokens)
+    assert max(sent) - min(sent) <= 2
+
+
+def test_turns_of_others_are_no_reason_to_give_up() -> None:
+    world = World(bound=Bound(rpm=10), holders=8, delay_s=0.003, patience=Patience(deadline_s=30.0), latency_s=0.1)
+    world.load(600, depth=5)
+    assert [client.failed for client in world.clients] == [[]] * 8
+    assert {len(client.sent) for client in world.clients} <= {12, 13, 14}
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.003])

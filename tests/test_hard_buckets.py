@@ -9,6 +9,7 @@ import pytest
 from plait.flow.budgets import Part, new_entry
 from plait.flow.control import exchange
 from plait.flow.entries import Entry
+from plait.flow.hard_buckets import HardBucket
 from plait.flow.leases import Bound, Lease, Report
 
 TPM = 60_000
@@ -97,3 +98,7 @@ def test_a_holder_that_gave_up_its_turn_holds_nobody_up() -> None:
     assert behind.starts_at > late.starts_at
     assert ask("behind", 100.0, late.starts_at).requests == 0
     assert ask("behind", 100.0, late.starts_at + 0.6).requests == 1
+
+
+def test_a_part_of_a_small_limit_is_no_more_than_it_says() -> None:
+    assert HardBucket(0.5).rate == pytest.approx(0.5 / 60)

@@ -17,6 +17,8 @@ _AHEAD_S = 0.1
 """A lease carries about this much of a rate."""
 _AHEAD_UNKNOWN_S = 0.03
 _STOCK = 100
+_RETURN_S = 1.0
+"""Who waits for the turns of others looks again after this, or when it could go if there were none."""
 
 
 def grant(entries: Sequence[tuple[Entry, Bound]], report: Report, now: float, wall: float) -> Lease:
@@ -101,17 +103,24 @@ def _held_up(
     tokens until its first call can, or where others wait for all it wants: `tokens` are those of the two.
     """
     waits_s: list[tuple[float, Cause]] = [(0.0, "rpm")]
+    alone_s = [_RETURN_S]
     for entry, _ in entries:
-        if entry.rpm and (wait_s := entry.rpm.wait_s(requests, requests, holder, now)):
-            entry.rpm.wait(requests, holder, now + wait_s)
-            waits_s.append((wait_s, "rpm"))
+        if entry.rpm:
+            waits_s.append((entry.rpm.wait_s(requests, requests, holder, now), "rpm"))
+            alone_s.append(entry.rpm.alone_s(requests))
         if entry.tpm:
             waits_s.append((entry.tpm.wait_s(*tokens, holder, now), "tpm"))
+            alone_s.append(entry.tpm.alone_s(tokens[0]))
     wait_s, cause = max(waits_s)
-    for entry, _ in entries:
-        if entry.tpm and wait_s:
+    if not wait_s:
+        return 0.0, cause
+    for entry, _ in entries:  # in all of them: a turn that passed while another bound was short would be lost
+        if entry.rpm:
+            entry.rpm.wait(requests, holder, now + wait_s)
+        if entry.tpm:
             entry.tpm.wait(tokens[1], holder, now + wait_s)
-    return wait_s, cause
+    # Who waits for many others comes back meanwhile: what those leave undone is its own, and no deadline is theirs.
+    return min(wait_s, max(alone_s)), cause
 
 
 def _come_back(lease: Lease, at: float, cause: Cause) -> Lease:

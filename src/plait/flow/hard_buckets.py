@@ -30,7 +30,7 @@ class HardBucket:
     @property
     def rate(self) -> float:
         """Units per second; what the burst adds is taken off, so that the worst minute holds too."""
-        return (self.per_minute - self.burst + 1.0) / 60 if self.per_minute > 1 else 1 / 60
+        return (self.per_minute - self.burst + 1.0) / 60
 
     def advance(self, now: float, held: float) -> None:
         """Refill up to `now`. `held`: units that holders may still send, at a time that nobody knows."""
@@ -44,6 +44,10 @@ class HardBucket:
         needed = chunk if self.queue.keys() - {holder} else units
         missing = min(needed, self.burst) - self.free(holder)
         return max(missing / self.rate, 0.001) if missing > 1e-6 else 0.0
+
+    def alone_s(self, units: float) -> float:
+        """Seconds until so many are there, whoever waits for them."""
+        return (min(units, self.burst) - self.level) / self.rate
 
     def free(self, holder: str) -> float:
         """Units that are not kept for those who came before."""
