@@ -7,6 +7,7 @@ import gc
 import random
 import threading
 import tracemalloc
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
@@ -363,3 +364,22 @@ def test_what_binds_is_the_process_own_bound_where_that_is_the_narrower() -> Non
     world.load(1.0, depth=20)
     assert world.clients[0].lane.binding == "3 calls at once"
     assert world.clients[0].most == 3
+
+
+def test_a_bound_that_was_being_used_for_a_moment_is_not_asked_again_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Limit("process", 1)
+    world = World(process=process, latency_s=0.5)
+    assert process.try_acquire()  # by another lane
+    with process._lock:
+        world.clients[0].rows(1)
+    alarms = 0
+
+    def counted(when: float, callback: Callable[[], None]) -> None:
+        nonlocal alarms
+        alarms += 1
+        call_at(when, callback)
+
+    call_at = world.time.call_at
+    monkeypatch.setattr(world.time, "call_at", counted)
+    world.time.run(10)
+    assert alarms < 50

@@ -54,8 +54,8 @@ class Slots:
         if self._waiting is None:
             mark = object()
             found = self._limit.take_or_queue(order, lambda: self._tell(lambda: self._come(mark)))
+            self.is_busy = found is False
             if isinstance(found, bool):
-                self.is_busy = not found
                 return found
             self._waiting, self._mark = found, mark
         return False
