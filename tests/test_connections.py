@@ -88,6 +88,7 @@ async def test_a_connection_is_used_again_and_the_request_is_what_the_client_mad
         b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok and more",
         OK + OK,
+        b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     ],
 )
 async def test_a_connection_that_cannot_be_trusted_with_another_request_is_not_used_again(answer: bytes) -> None:

@@ -67,6 +67,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is of no such class
         self._parser = HttpResponseParser(self)
+        # Some gateways add a length to chunks, which these override (RFC 9112, section 6.3).
+        self._parser.set_dangerous_leniencies(lenient_chunked_length=True)
 
     def data_received(self, data: bytes) -> None:
         answer = self._answer
@@ -133,7 +135,8 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         if answer is not None and answer.head is not None:
             assert self._transport is not None
-            keeps = self._parser.should_keep_alive() and not self._transport.get_write_buffer_size()
+            keeps = self._parser.should_keep_alive() and not answer.head.is_ambiguous()
+            keeps = keeps and not self._transport.get_write_buffer_size()
             self._end(answer, keeps=keeps)
 
     def _end(self, answer: Answer, failure: Exception | None = None, *, keeps: bool = False) -> None:

@@ -22,10 +22,20 @@ class Head:
 
     def is_framed(self) -> bool:
         """Whether the body says where it ends; if not, it ends with the connection (RFC 9112, section 6.3)."""
-        return any(
-            name.lower() == b"content-length" or (name.lower() == b"transfer-encoding" and b"chunked" in value.lower())
-            for name, value in self.headers
-        )
+        return any(self._framings())
+
+    def is_ambiguous(self) -> bool:
+        """Whether the body says so twice, and differently."""
+        return all(self._framings())
+
+    def _framings(self) -> tuple[bool, bool]:
+        """Whether it has a length; whether it is in chunks."""
+        length = chunked = False
+        for name, value in self.headers:
+            low = name.lower()
+            length = length or low == b"content-length"
+            chunked = chunked or (low == b"transfer-encoding" and b"chunked" in value.lower())
+        return length, chunked
 
 
 def request_bytes(method: str, target: bytes, headers: RawHeaders, body: bytes, *, last: bool) -> bytes:
