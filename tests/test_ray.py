@@ -212,18 +212,23 @@ async def test_a_worker_that_finds_no_place_says_what_is_missing(
 # --- what dies ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("silence_s", "no_word_s", "fate"),
+    [(1.0, 600.0, "no answer for 1 s"), (30.0, 1.0, "not a word for 1 s: does a node block its event loop?")],
+)
 async def test_a_worker_that_does_not_answer_is_given_up_and_ends(
-    cluster: Cluster, settings: Settings, app: App
+    cluster: Cluster, settings: Settings, app: App, silence_s: float, no_word_s: float, fate: str
 ) -> None:
-    async with RayWorkplace(cluster.address, app, workers=1, silence_s=1.0) as place:
+    async with RayWorkplace(cluster.address, app, workers=1, silence_s=silence_s) as place:
         link = await place.hire(orders(app, settings))
+        link._no_word_s = no_word_s
         while not isinstance(message := await link.receive(), State):
             assert message is not None
         (pid,) = cluster.workers()
         os.kill(pid, signal.SIGSTOP)
         while await link.receive() is not None:
             pass
-        assert await link.dismissed() == "no answer for 1 s"
+        assert await link.dismissed() == fate
         os.kill(pid, signal.SIGCONT)
     until(lambda: not cluster.workers(), "the worker has ended")
 

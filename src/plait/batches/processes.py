@@ -8,12 +8,11 @@ import socket
 import sys
 
 from plait.batches.channels import Channel, Orders
+from plait.batches.workplaces import NO_WORD, NO_WORD_S
 
 __all__ = ["ProcessWorkplace"]
 
 _PATIENCE_S = 5.0
-_SILENCE_S = 600.0
-"""Without a word, which a worker says four times a second unless a node blocks its event loop."""
 
 
 class ProcessWorkplace:
@@ -66,7 +65,7 @@ class ProcessLink:
 
     async def receive(self) -> object | None:
         try:
-            async with asyncio.timeout(_SILENCE_S):
+            async with asyncio.timeout(NO_WORD_S):
                 return await self._channel.receive()
         except TimeoutError:
             self._silent = True
@@ -82,5 +81,5 @@ class ProcessLink:
             self._process.kill()
             code = await self._process.wait()
         if self._silent:
-            return f"not a word for {_SILENCE_S:g} s: does a node block its event loop?"
+            return NO_WORD.format(NO_WORD_S)
         return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from plait.batches.workplaces import NO_WORD, NO_WORD_S
+
 __all__ = ["RayLink", "RemoteWorker", "first_words"]
 
 _PULSES = 6
@@ -31,7 +33,7 @@ class RemoteWorker(Protocol):
 class RayLink:
     """A Link to an actor of `plait.scale.ray_actors`; `kill` ends it and may block.
 
-    An actor that does not answer for `silence_s` is given up.
+    An actor that does not answer for `silence_s` is given up, as is a worker in it that says nothing for `no_word_s`.
     """
 
     def __init__(
@@ -41,17 +43,20 @@ class RayLink:
         kill: Callable[[], None],
         ray_error: type[Exception],
         silence_s: float,
+        no_word_s: float = NO_WORD_S,
     ) -> None:
         self._actor = actor
         self._kill = kill
         self._ray_error = ray_error
         self._silence_s = silence_s
+        self._no_word_s = no_word_s
         self._in: deque[bytes] = deque()
         self._out: deque[bytes] = deque()
         self._news = asyncio.Event()
         self._sent = asyncio.Event()
         self._fate: str | None = None
-        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._lost: asyncio.Future[None] = self._loop.create_future()
         self._tasks = [asyncio.create_task(each, name="plait ray") for each in (self._tell(), self._watch())]
 
     def send(self, message: object) -> None:
@@ -65,12 +70,16 @@ class RayLink:
             await self._sent.wait()
 
     async def receive(self) -> object | None:
+        until = self._loop.time() + self._no_word_s
         while not self._in and self._fate is None:
             hearing = asyncio.create_task(self._hear(), name="plait ray")
             try:
-                await asyncio.wait([hearing, self._lost], return_when=asyncio.FIRST_COMPLETED)
+                left_s = until - self._loop.time()
+                await asyncio.wait([hearing, self._lost], timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 hearing.cancel()
+            if not self._in and self._loop.time() >= until:
+                self.lose(NO_WORD.format(self._no_word_s))  # its actor answers all the while
         if not self._in:
             return None
         message: object = pickle.loads(self._in.popleft())  # noqa: S301 - from our own worker

@@ -9,7 +9,11 @@ from plait.batches.channels import Orders
 from plait.batches.options import BatchOptions
 from plait.errors import PlaitError
 
-__all__ = ["Link", "NoRoom", "Workplace", "open_workplace"]
+__all__ = ["NO_WORD", "NO_WORD_S", "Link", "NoRoom", "Workplace", "open_workplace"]
+
+NO_WORD_S = 600.0
+"""A worker says something four times a second, unless a node blocks its event loop; after so long it is given up."""
+NO_WORD = "not a word for {:g} s: does a node block its event loop?"
 
 
 class NoRoom(PlaitError):
