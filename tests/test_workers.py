@@ -13,6 +13,7 @@ import plait
 from plait.batches import BatchOptions
 from plait.batches.answers import Paid
 from plait.batches.channels import Ended, Lease, NoMore, Orders, Wanted
+from plait.batches.executions import UNREAD
 from plait.batches.spending import Spending
 from plait.batches.workers import Keeping, WorkerExecution
 from plait.batches.workplaces import NoRoom
@@ -208,6 +209,26 @@ async def test_a_worker_that_reads_nothing_keeps_no_row_from_others(
                 break
         await results.aclose()
     assert sorted(found) == [2, 3, 4, 5, 6, 7, 8, 9]
+
+
+async def test_many_workers_that_wait_for_a_row_keep_no_result_from_being_heard(
+    execution: Callable[[Room], WorkerExecution],
+) -> None:
+    workers, heard = 2 * UNREAD, asyncio.Event()
+    run = execution(Room(workers, [Companion() for _ in range(workers)]))
+
+    async def in_answer() -> AsyncIterator[Example]:
+        async for example in some(3):
+            yield example
+            await heard.wait()
+            heard.clear()
+
+    found = []
+    async with asyncio.timeout(10.0):
+        async for record in run.results(in_answer()):
+            found.append(record.position)
+            heard.set()
+    assert found == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("ends", "expected"), [(1, None), (0, "workers keep dying")])

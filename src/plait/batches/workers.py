@@ -62,6 +62,8 @@ class WorkerExecution:
         self._stopping: NoMore | None = None
         self._busy: set[asyncio.Task[None]] = set()
         """Leases and results on their way."""
+        self._storing: set[asyncio.Task[None]] = set()
+        """The results of them: leases may wait for the source."""
         self._done: asyncio.Queue[RowRecord | None] = asyncio.Queue(UNREAD)
 
     @property
@@ -162,8 +164,8 @@ class WorkerExecution:
                     worker.state = message
                     self._share()
             self._see_whether_done()
-            while len(self._busy) > UNREAD:
-                await asyncio.wait(self._busy, return_when=asyncio.FIRST_COMPLETED)
+            while len(self._storing) > UNREAD:
+                await asyncio.wait(self._storing, return_when=asyncio.FIRST_COMPLETED)
 
     def _begin_lease(self, worker: _Worker) -> None:
         if worker.wanted and not worker.leasing and not worker.gone:
@@ -197,12 +199,15 @@ class WorkerExecution:
         """Store a result; the next one is not kept waiting for it."""
         if worker.rows.pop(record.position, None) is not None:
             worker.ended_any = True
-            self._set_about(self._store(record, stored=stored), f"plait row {record.id}")
+            storing = self._set_about(self._store(record, stored=stored), f"plait row {record.id}")
+            self._storing.add(storing)
+            storing.add_done_callback(self._storing.discard)
 
-    def _set_about(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _set_about(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         doing = asyncio.create_task(work, name=name)
         self._busy.add(doing)
         doing.add_done_callback(self._busy.discard)
+        return doing
 
     async def _store(self, record: RowRecord, *, stored: bool) -> None:
         try:
