@@ -19,11 +19,12 @@ def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
-def test_an_app_arrives_as_it_was_without_its_keys_and_what_is_installed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [".env", "prod.env", "./keys"])
+def test_an_app_arrives_as_it_was_without_its_keys_and_what_is_installed(tmp_path: Path, name: str) -> None:
     app = app_with(tmp_path / "app", ["a"])
     description = json.loads((app / "langgraph.json").read_text())
-    (app / "langgraph.json").write_text(json.dumps(description | {"env": ".env"}))
-    (app / ".env").write_text("KEY=sk-secret")
+    (app / "langgraph.json").write_text(json.dumps(description | {"env": name}))
+    (app / name).write_text("KEY=sk-secret")
     for folder in (".git", ".venv", "node_modules", "__pycache__"):
         (app / folder).mkdir()
         (app / folder / "x.py").write_text("")

@@ -39,14 +39,17 @@ class Parcel:
 def pack(root: Path, file_name: str = "langgraph.json") -> Parcel:
     """The files below `root`, but for large, hidden and installed ones. Blocks: files.
 
-    The app's `env` is taken out of its langgraph.json: variables travel with the orders. Raises AppError where it
-    is too much.
+    The app's `env` is taken out, from its langgraph.json and as a file: variables travel with the orders. Raises
+    AppError where it is too much.
     """
     archive = io.BytesIO()
     found: list[tuple[str, int]] = []
     large: list[str] = []
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as packed:
+        keys = _env_file(root / file_name)
         for path in _files(root):
+            if path.suffix == ".env" or path == keys:
+                continue
             name, size = path.relative_to(root).as_posix(), path.stat().st_size
             if size > _LARGE_BYTES:
                 large.append(name)
@@ -86,6 +89,12 @@ def _files(root: Path) -> Iterator[Path]:
             path = Path(folder, name)
             if not name.startswith(".") and path.suffix != ".pyc" and path.is_file():
                 yield path
+
+
+def _env_file(description: Path) -> Path | None:
+    """The file whose variables the app asks for."""
+    named = json.loads(description.read_text("utf-8-sig")).get("env") if description.is_file() else None
+    return description.parent.joinpath(named) if isinstance(named, str) else None
 
 
 def _without_env(content: bytes) -> bytes:
