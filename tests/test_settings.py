@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import ConnectionPool
 
 from plait.errors import SettingsError
 from plait.settings import OPENAI_BASE_URL, Bounds, from_env
@@ -145,3 +146,24 @@ def test_limits_are_shared_unless_told_otherwise() -> None:
     assert not from_env({"PLAIT_SHARE": "0"}).share
     assert not from_env({}, section={"share": False}).share
     assert from_env({"PLAIT_SHARE": "1"}, section={"share": False}).share
+
+
+@pytest.mark.parametrize("name", ["store", "budget"])
+@pytest.mark.parametrize("user", ["user:p@geheim", "user:p@ge,heim", "user:p@geheim:99", "us@geheim:p"])
+def test_a_postgres_password_with_a_bare_at_sign_is_refused_unshown(name: str, user: str) -> None:
+    # libpq would take what is behind the first @ for the host, and name it in its errors.
+    url = f"postgresql://{user}@127.0.0.1/db"
+    with pytest.raises(SettingsError, match=f"PLAIT_{name.upper()}: .*percent-encoded") as from_variable:
+        from_env({f"PLAIT_{name.upper()}": url})
+    with pytest.raises(SettingsError, match=f"--{name}: .*percent-encoded") as from_option:
+        from_env({}).override(**{name: url})
+    assert "heim" not in f"{from_variable.value}{from_option.value}"
+    encoded = "postgresql://us%40er:p%40ss@a:1,b:2/db"
+    assert getattr(from_env({}).override(**{name: encoded}), name) == encoded
+
+
+def test_a_redis_password_may_hold_a_bare_at_sign_as_its_driver_reads_it() -> None:
+    url = "redis://user:p@ss@cache/0"
+    assert from_env({"PLAIT_BUDGET": url}).budget == url
+    read = ConnectionPool.from_url(url).connection_kwargs
+    assert (read["host"], read["password"]) == ("cache", "p@ss")

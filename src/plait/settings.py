@@ -209,25 +209,22 @@ def _values_from(env: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
+_POSTGRES = ("postgresql", "postgres")
 SCHEMES = {
-    "store": ("postgresql", "postgres"),
-    "budget": ("redis", "rediss", "postgresql", "postgres"),
+    "store": _POSTGRES,
+    "budget": ("redis", "rediss", *_POSTGRES),
 }
 """What the URL of a server may begin with."""
 
 
 def server_url(name: str, url: str, called: str) -> str:
     """The URL of the `store` or `budget` as it was given. Raises SettingsError, without its password."""
-    try:
-        found = urlsplit(url)
-        spilt = "@" in f"{found.path}{found.query}{found.fragment}"
-    except ValueError:  # a bracket in a password
-        found, spilt = urlsplit(""), True
-    if spilt:
+    if is_spilt(url):
         raise SettingsError(
             f"{called}: its user or password holds a character that ends it: write it percent-encoded, as %40 for @, "
             "%2F for /, %23 for #, %3F for ?, %5B for ["
         )
+    found = urlsplit(url)
     if found.scheme not in SCHEMES[name] or not (found.netloc or found.path or found.query):
         expected = " or ".join(f"{scheme}://..." for scheme in SCHEMES[name])
         shown = (
@@ -235,6 +232,17 @@ def server_url(name: str, url: str, called: str) -> str:
         )
         raise SettingsError(f"{called}: expected {expected}, found {shown}")
     return url
+
+
+def is_spilt(url: str) -> bool:
+    """Whether a character in its user or password ends them early: the rest would be read as a host, and shown."""
+    try:
+        found = urlsplit(url)
+    except ValueError:  # a bracket in a password
+        return True
+    # libpq ends them at the first @, redis-py and we at the last.
+    ends_early = found.scheme in _POSTGRES and found.netloc.count("@") > 1
+    return ends_early or "@" in f"{found.path}{found.query}{found.fragment}"
 
 
 def _number(name: str, value: object, called: str) -> int | float:

@@ -97,7 +97,7 @@ CREATE INDEX IF NOT EXISTS checkpoint_writes_by_place ON checkpoint_writes (thre
 _HEADS = 100
 _PLAIN = {int, float, bool, type(None)}
 _SHORT = 200  # characters: a text up to here stays in the checkpoint's own row
-_LONGEST = 900_000_000  # bytes: SQLite holds a little more in a row
+_LONGEST = 900_000_000  # bytes: SQLite holds a little more in a row, and so does PostgreSQL
 _HEAD = "SELECT thread_id, ns, checkpoint_id, parent_id, form, checkpoint, metadata FROM checkpoints"
 
 

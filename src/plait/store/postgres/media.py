@@ -16,7 +16,7 @@ from plait.masking import shown_url as shown
 from plait.store.connections import Connection
 from plait.store.files import Durability
 from plait.store.media import Prepare
-from plait.store.postgres.sessions import LOST, Session
+from plait.store.postgres.sessions import ENDING, LOST, Session
 
 __all__ = ["PostgresMedium"]
 
@@ -85,13 +85,14 @@ class PostgresMedium:
     def transact(self, connection: Connection, work: Callable[[Connection], T], *, alone: bool | str) -> T:
         assert isinstance(connection, Session)
         locks = _locks(alone)
+        # Of a COMMIT that was sent. Where no answer came, `was_committed` alone tells whether it took effect.
         results: list[T] = []
         for tries_left in range(_TRIES, -1, -1):
             try:
                 if connection.is_lost:
                     connection.restore()
-                    if results and connection.was_committed():
-                        return results[0]
+                if results and connection.was_committed():
+                    return results[0]
                 results.clear()
                 connection.begin(locks)
                 results.append(work(connection))
@@ -100,8 +101,8 @@ class PostgresMedium:
                 self._roll_back(connection)
                 if not tries_left:
                     raise
-            except LOST:
-                if not tries_left or not connection.is_lost:
+            except (*LOST, *ENDING) as error:
+                if not tries_left or not _is_over(connection, error):
                     self._roll_back(connection)
                     raise
             except BaseException:
@@ -122,8 +123,8 @@ class PostgresMedium:
                     return work(connection)
                 finally:
                     self._roll_back(connection)
-            except LOST:
-                if not tries_left or not connection.is_lost:
+            except (*LOST, *ENDING) as error:
+                if not tries_left or not _is_over(connection, error):
                     raise
         raise AssertionError("the last try raises")
 
@@ -147,7 +148,7 @@ class PostgresMedium:
             cure = "name a user that may create tables and write, and the primary, not a replica of it"
         elif isinstance(error, errors.DuplicateTable):
             cure = "the database holds tables of something else: name one that is plait's own"
-        elif isinstance(error, LOST):
+        elif isinstance(error, (*LOST, *ENDING)):
             cure = "check that the server is up and the DSN is right; what was stored before is safe"
         else:
             cure = "check the database; what was stored before is safe"
@@ -166,6 +167,13 @@ class PostgresMedium:
         with suppress(psycopg.Error):
             if not session.is_lost and session.in_transaction:
                 session.execute("ROLLBACK")
+
+
+def _is_over(session: Session, error: Exception) -> bool:
+    """Whether it can only be opened again."""
+    if isinstance(error, ENDING):
+        session.close()  # said to psycopg itself, as at a savepoint: it still looks whole
+    return session.is_lost
 
 
 def _locks(alone: bool | str) -> str:

@@ -16,9 +16,11 @@ from psycopg.pq import TransactionStatus
 
 from plait.errors import StoreError
 from plait.masking import shown_url as shown
+from plait.settings import is_spilt
+from plait.store.addresses import is_dsn
 from plait.store.postgres.dialects import translated
 
-__all__ = ["LOST", "Session", "connect"]
+__all__ = ["ENDING", "LOST", "Session", "connect"]
 
 CONNECT_S = 10
 PATIENCE_S = 60.0
@@ -31,8 +33,11 @@ ENDING = (
     errors.CrashShutdown,
     errors.CannotConnectNow,
     errors.IdleInTransactionSessionTimeout,
+    errors.IdleSessionTimeout,
+    # Of PostgreSQL 17; an older psycopg has no name for it.
+    getattr(errors, "TransactionTimeout", errors.IdleInTransactionSessionTimeout),
 )
-"""What a server says before it lets go of a connection."""
+"""What a server says before it lets go of a connection. Some of it is no OperationalError: ask for LOST besides."""
 _IDLE = (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
 
 
@@ -106,15 +111,19 @@ class Session:
 
         Its number tells; pg_xact_status would not: a server that crashed gives ids that it had not written down again.
         """
-        # The lock waits for a connection whose end the server has not noticed yet.
+        # The lock waits for a connection whose end the server has not noticed yet. READ COMMITTED sees what that one
+        # did meanwhile; stricter ones, which may be the database's default, only fail then.
+        self.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         row = self.execute("SELECT number FROM plait_writers WHERE token = ? FOR UPDATE", (self._token,)).fetchone()
+        self.execute("COMMIT")
         return row is not None and row[0] == self._number
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> psycopg.Cursor[Any]:
         statement = translated(sql)
         try:
             if parameters:
-                return self._raw.execute(statement.encode(), _plain(parameters))
+                # Binary: as text a bytea takes twice its size, and the server makes no row of more than 1 GB.
+                return self._raw.execute(statement.encode(), _plain(parameters), binary=True)
             return self._raw.execute(statement.replace("%%", "%").encode())
         except psycopg.IntegrityError as error:
             raise sqlite3.IntegrityError(_words(error)) from error
@@ -156,6 +165,8 @@ _OPTIONS = (
 
 def connect(dsn: str) -> psycopg.Connection[Any]:
     """A connection in autocommit. Raises psycopg.OperationalError, StoreError for a DSN that is none."""
+    if is_dsn(dsn) and is_spilt(dsn):
+        raise _unreadable(dsn)
     try:
         own = conninfo_to_dict(dsn).get("options") or ""
         return psycopg.connect(
@@ -172,10 +183,14 @@ def connect(dsn: str) -> psycopg.Connection[Any]:
         )
     except psycopg.ProgrammingError:
         # Not libpq's words: they quote what it could not read, a password among it.
-        raise StoreError(
-            f"expected a DSN such as postgresql://user:password@host/database, found {shown(dsn)}, which cannot be "
-            "read: write %40 for @, %25 for % and so on in a user or password, and see the options behind the ?"
-        ) from None
+        raise _unreadable(dsn) from None
+
+
+def _unreadable(dsn: str) -> StoreError:
+    return StoreError(
+        f"expected a DSN such as postgresql://user:password@host/database, found {shown(dsn)}, which cannot be "
+        "read: write %40 for @, %25 for % and so on in a user or password, and see the options behind the ?"
+    )
 
 
 def _words(error: psycopg.Error) -> str:
