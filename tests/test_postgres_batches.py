@@ -179,7 +179,7 @@ async def test_a_database_of_a_newer_plait_is_refused(home: Settings) -> None:
         await run(plait.batch(one_call(), rows(1), settings=home))
 
 
-@pytest.mark.parametrize("value", ["mysql://host/db", "postgres", "sqlite:///file.db"])
+@pytest.mark.parametrize("value", ["mysql://host/db", "postgres", "POSTGRESQL://host/db", "sqlite:///file.db"])
 def test_a_store_that_is_no_postgres_is_refused(value: str) -> None:
     with pytest.raises(SettingsError, match=r"PLAIT_STORE: expected postgresql://"):
         from_env({"PLAIT_STORE": value})

@@ -224,12 +224,10 @@ def server_url(name: str, url: str, called: str) -> str:
             f"{called}: its user or password holds a character that ends it: write it percent-encoded, as %40 for @, "
             "%2F for /, %23 for #, %3F for ?, %5B for ["
         )
-    found = urlsplit(url)
-    if found.scheme not in SCHEMES[name] or not (found.netloc or found.path or found.query):
-        expected = " or ".join(f"{scheme}://..." for scheme in SCHEMES[name])
-        shown = (
-            f"{found.scheme}://..." if found.scheme and "://" in url else repr(url[:40]) if "@" not in url else "..."
-        )
+    scheme, _, rest = url.partition("://")  # in lower case: libpq knows no other
+    if scheme not in SCHEMES[name] or not rest:
+        expected = " or ".join(f"{each}://..." for each in SCHEMES[name])
+        shown = f"{scheme}://..." if rest else repr(url[:40]) if "@" not in url else "..."
         raise SettingsError(f"{called}: expected {expected}, found {shown}")
     return url
 
