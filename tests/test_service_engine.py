@@ -500,7 +500,9 @@ async def test_a_client_that_goes_while_it_is_sent_to_leaves_no_reader_behind(tm
         await EventStream(frames(), left=stay)({"type": "http"}, receive, send)
 
 
-async def test_a_run_whose_end_cannot_be_stored_is_told_as_failed_to_whoever_waits(tmp_path: Path, odd: App) -> None:
+async def test_who_waits_for_a_run_whose_end_a_broken_file_does_not_take_is_told_of_that(
+    tmp_path: Path, odd: App
+) -> None:
     service = service_in(tmp_path, app=odd)
     opened = await service.__aenter__()
     run = await opened.runner.start(asking("hold", {"value": 1}, str(uuid4()), streamed=True))
@@ -510,11 +512,14 @@ async def test_a_run_whose_end_cannot_be_stored_is_told_as_failed_to_whoever_wai
     await asyncio.sleep(0)
     await asyncio.to_thread(opened.store.writer.close)
     module_of(opened).release.set()
-    outcome = await waiting
-    assert outcome is not None
-    assert outcome.status == "error"
+    with pytest.raises(HTTPException) as refused:
+        await waiting
+    assert refused.value.status_code == 503
     async with asyncio.timeout(10):
-        await reading
+        parts = await reading
+    assert [part.event for part in parts][-1] == "error"
+    assert json.loads(parts[-1].data)["error"] == "StoreError"
+    assert (await seen(opened, run))["status"] == "running"
     with pytest.raises(StoreError):  # the server cannot say that it leaves
         await service.__aexit__(None, None, None)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plait.service.running.courses import Course
+from plait.service.running.dispatchers import Dispatcher
 from plait.service.running.queues import FairQueue, Waiting
+from plait.service.running.topics import Topic
+from plait.store.service.records import RunRecord
 
 
 def waiting(number: int, *, client: str = "c", thread: str | None = None, interactive: bool = True) -> Waiting:
@@ -127,3 +133,42 @@ def test_every_run_begins_once_unless_it_is_withdrawn(
         queue.free(running.pop(0).thread_id)
     assert sorted(begun, key=int) == [run.run_id for run in runs if run.run_id not in withdrawn]
     assert len(queue) == 0
+
+
+async def begun_at(now: float, *, due: float) -> list[str]:
+    """Which runs begin at once where the store's clock says `now`: one that is due, if it is."""
+    begun: list[str] = []
+
+    async def begin(course: Course) -> bool:
+        begun.append(course.run.run_id)
+        return True
+
+    dispatcher = Dispatcher(begin, most=1, most_of=lambda _: None, clock=lambda: now)
+    dispatcher.line_up(Course(RunRecord("r", "t", "a", start_after=due), Topic(), temporary=False))
+    await dispatcher.ended(10, unless=asyncio.Event())
+    dispatcher.stop()
+    return begun
+
+
+async def test_a_run_is_due_by_the_clock_of_the_store_not_by_this_hosts() -> None:
+    ahead, behind = time.time() + 3600, time.time() - 3600
+    assert await begun_at(ahead, due=ahead - 1) == ["r"]
+    assert await begun_at(behind, due=behind + 1) == []
+
+
+async def test_a_run_whose_turn_has_not_come_is_tried_again_by_the_clock_of_the_store() -> None:
+    tries = 0
+    over = asyncio.Event()
+
+    async def begin(_: Course) -> bool:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            over.set()
+        return tries == 2
+
+    # An hour behind: by this host's clock it would be tried again in an hour.
+    dispatcher = Dispatcher(begin, most=1, most_of=lambda _: None, clock=lambda: time.time() - 3600)
+    dispatcher.line_up(Course(RunRecord("r", "t", "a"), Topic(), temporary=False))
+    await asyncio.wait_for(over.wait(), 30)
+    dispatcher.stop()

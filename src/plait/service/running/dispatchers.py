@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -22,12 +21,18 @@ Begin = Callable[[Course], Coroutine[Any, Any, bool]]
 
 
 class Dispatcher:
-    """The queue of one server. `most` runs at once; `most_of` says how many of those one API key may have."""
+    """The queue of one server. `most` runs at once; `most_of` says how many of those one API key may have.
 
-    def __init__(self, begin: Begin, *, most: int, most_of: Callable[[str], int | None]) -> None:
+    `clock` is the store's, which gave the runs the times that they wait for: this host's may go wrong by itself.
+    """
+
+    def __init__(
+        self, begin: Begin, *, most: int, most_of: Callable[[str], int | None], clock: Callable[[], float]
+    ) -> None:
         self._begin = begin
         self._most = most
         self._most_of = most_of
+        self._clock = clock
         self._queue = FairQueue()
         self._courses: dict[str, Course] = {}
         self._running: Counter[str] = Counter()
@@ -70,7 +75,7 @@ class Dispatcher:
         """Begin whatever may begin now."""
         if self._stopped:
             return
-        now = time.time()
+        now = self._clock()
         while self.running < self._most and (found := self._queue.take(now, may=self._may)):
             course = self._courses.pop(found.run_id)
             self._running[course.run.key_id] += 1
@@ -123,7 +128,7 @@ class Dispatcher:
             if begun:
                 self.look()
             else:
-                self.line_up(course, not_before=time.time() + _TRY_AGAIN_S)
+                self.line_up(course, not_before=self._clock() + _TRY_AGAIN_S)
 
     def _forget(self, found: asyncio.Task[None]) -> None:
         self._tasks.discard(found)

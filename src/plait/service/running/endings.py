@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from langchain_core.runnables import RunnableConfig
 
 from plait.afterwards import Afterwards
 from plait.batches.rows import usage_of
+from plait.errors import StoreError
 from plait.flow.usage import Tokens
 from plait.journal import Journal
 from plait.json_values import to_json
@@ -21,9 +24,11 @@ from plait.service.running.executions import Execution
 from plait.service.running.leftovers import Ended
 from plait.service.running.requests import Outcome
 from plait.service.states import outcome_of
-from plait.store.service.records import EVERYTHING, Json
+from plait.store.service.records import EVERYTHING, Json, RunRecord
 from plait.store.service.runs import RunOutcome
 from plait.store.service.threads import ThreadOutcome
+
+logger = logging.getLogger("plait.service")
 
 
 class Endings:
@@ -42,7 +47,7 @@ class Endings:
         self._afterwards = afterwards
 
     async def end(self, course: Course, execution: Execution, ended: Ended) -> None:
-        """Store how a run ended that had begun."""
+        """Store how a run ended that had begun. Raises StoreError where it cannot be stored: it is not over then."""
         run, scope = course.run, execution.scope
         if course.lost:
             return
@@ -51,48 +56,50 @@ class Endings:
             return
         usage = cast("Json", to_json(usage_of(scope.usage, self._cost_of)))
         timings = cast("Json", to_json(scope.timings))
-        course.failure = ended.failure
-        course.run = replace(run, status=ended.status, error=ended.error, usage=usage, timings=timings)
-        course.outcome = Outcome(run.run_id, ended.status, ended.values, ended.error, ended.interrupts, usage, timings)
+        stored = True
         if course.cancel == "rollback":
             await self._roll_back(course)
         else:
             left = _outcome_of(course, ended) if ended.begun else None
-            outcome = RunOutcome(ended.status, ended.error, usage, timings, left)
-            if not await self._store.runs.finish(run.run_id, self._server, outcome, thread_id=run.thread_id):
-                course.outcome = None
-                if await self._store.runs.get(run.run_id) is not None:
-                    # Somebody else has it: how it ends there is how it ends, and its answers are still needed.
-                    course.lost = True
-                    return
+            stored = await self._finish(run, RunOutcome(ended.status, ended.error, usage, timings, left))
+            if not stored and await self._store.runs.get(run.run_id) is not None:
+                # Somebody else has it: how it ends there is how it ends, and its answers are still needed.
+                course.lost = True
+                return
         self._journal.forget(run.run_id)
+        course.run = replace(run, status=ended.status, error=ended.error, usage=usage, timings=timings)
+        if stored:  # else it was deleted
+            course.failure = ended.failure
+            values = ended.values
+            course.outcome = Outcome(run.run_id, ended.status, values, ended.error, ended.interrupts, usage, timings)
 
     async def unbegun(self, course: Course) -> None:
-        """Store the end of a run that was cancelled before its turn."""
+        """Store the end of a run that was cancelled before its turn. Raises StoreError, as `end` does."""
         run = course.run
-        course.outcome = Outcome(run.run_id, "interrupted")
-        course.run = replace(run, status="interrupted")
         if course.cancel == "rollback" and course.resumed:
             await self._roll_back(course)
-        elif not await self._store.runs.finish(run.run_id, self._server, RunOutcome("interrupted")):
+        elif not await self._finish(run, RunOutcome("interrupted")):
             # An idle server took it a moment ago, which is to end it.
-            course.lost, course.outcome = True, None
+            course.lost = True
             await self._store.runs.request_cancel([run.run_id], course.cancel or "interrupt")
             return
         elif course.cancel == "rollback":
             await self._store.runs.delete(run.run_id, EVERYTHING)
         if course.resumed:
             self._journal.forget(run.run_id)
+        course.run = replace(run, status="interrupted")
+        course.outcome = Outcome(run.run_id, "interrupted")
 
     async def lose_track(self, course: Course) -> None:
-        """Store that a run failed whose end could not be told."""
+        """Store that a run failed whose end could not be told. Raises StoreError, as `end` does."""
         run = course.run
         error: Json = {"error": "InternalError", "message": "the service could not keep track of the run: see its log"}
+        if not await self._finish(run, RunOutcome("error", error, thread=ThreadOutcome("error", error=error))):
+            course.lost = True
+            return
+        self._journal.forget(run.run_id)
         course.run = replace(run, status="error", error=error)
         course.outcome = Outcome(run.run_id, "error", None, error)
-        outcome = RunOutcome("error", error, thread=ThreadOutcome("error", error=error))
-        await self._store.runs.finish(run.run_id, self._server, outcome, thread_id=run.thread_id)
-        self._journal.forget(run.run_id)
 
     async def follow_up(self, course: Course, execution: Execution | None) -> None:
         """What may wait until the answer is out: its webhook, metrics, accounts, the work that nodes put off."""
@@ -116,6 +123,19 @@ class Endings:
         if run.status != "interrupted":
             self._afterwards.take(scope)
         await self._limits.charge(run.key_id, scope.usage)
+
+    async def _finish(self, run: RunRecord, outcome: RunOutcome) -> bool:
+        """Runs.finish, once more where the store failed: it may be there again, and nobody else knows this end."""
+        finish = partial(self._store.runs.finish, run.run_id, self._server, outcome, thread_id=run.thread_id)
+        try:
+            return await finish()
+        except StoreError as error:
+            logger.warning("the end of run %s could not be stored, trying again: %s", run.run_id, error)
+        if await finish():
+            return True
+        # The first one may have been stored, though its answer was lost.
+        found = await self._store.runs.get(run.run_id)
+        return found is not None and (found.server, found.status) == (self._server, outcome.status)
 
     async def _roll_back(self, course: Course) -> None:
         """As if the run had never been: it goes with its checkpoints, and the thread is what it was before."""

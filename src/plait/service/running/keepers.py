@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
+from functools import partial
 
 from plait.errors import StoreError
 from plait.service.auth.users import KnownUser
@@ -13,6 +14,7 @@ from plait.service.callers import Caller
 from plait.service.crons import CronClock
 from plait.service.options import ServiceOptions
 from plait.service.running.admissions import ENDS_WITH_CLIENT
+from plait.service.running.heartbeats import BEAT_S, SILENT_S, Heartbeat
 from plait.service.running.runners import Runner
 from plait.service.webhooks import Webhooks
 from plait.store.savers import Saver
@@ -23,7 +25,6 @@ from plait.store.service.threads import MOST_SWEPT
 
 logger = logging.getLogger("plait.service")
 
-_BEAT_S = 1.0
 _NEVER_S = 1e9
 _WAITED_S = 1.0
 """So long a run that could begin waits at its server before an idle one takes it."""
@@ -53,7 +54,7 @@ class Keeper:
         self._options = options
         self._crons = crons
         self._webhooks = webhooks
-        self._beaten = time.monotonic()
+        self._heart = Heartbeat(partial(store.servers.beat_soon, runner.server))
         self._steady_since = -_NEVER_S
         self._forgotten: set[str] = set()
         self._keeping: asyncio.Task[None] | None = None
@@ -64,7 +65,9 @@ class Keeper:
     async def begin(self) -> None:
         """Join the servers of the store, take over what those left that are gone, and go on with that until `leave`."""
         await self._store.servers.beat(self._runner.server)
+        self._heart.beaten()
         await self._adopt()
+        self._heart.start()
         self._keeping = asyncio.create_task(self._keep(), name="plait service keeper")
 
     def rest(self) -> None:
@@ -76,16 +79,18 @@ class Keeper:
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
+        await asyncio.to_thread(self._heart.stop)
         await self._store.servers.forget(self._runner.server)
 
     @property
     def silent_s(self) -> float:
         """How long ago the store last answered; up to two seconds where all is well."""
-        return time.monotonic() - self._beaten
+        return self._heart.silent_s
 
     async def _keep(self) -> None:
         for turn in itertools.count(1):
-            await asyncio.sleep(_BEAT_S)
+            await asyncio.sleep(BEAT_S)
+            self._heart.turn()
             try:
                 await self._turn(turn)
             except StoreError as error:
@@ -101,15 +106,15 @@ class Keeper:
                 self._troubled = False
 
     async def _turn(self, turn: int) -> None:
-        slept = self.silent_s > GONE_S / 2
-        if slept:
+        if self.silent_s > SILENT_S:
             # A process that was stopped for so long may have been taken for dead: before its runs do anything more.
             await self._runner.check_owned()
         await self._store.servers.beat(self._runner.server)
-        silent_s, self._beaten = self.silent_s, time.monotonic()
-        if silent_s > GONE_S / 2:
+        silent_s = self.silent_s
+        self._heart.beaten()
+        if silent_s > SILENT_S:
             # Where it was the store that did not answer, the others were as silent: they get time to be heard of.
-            self._steady_since = self._beaten
+            self._steady_since = time.monotonic()
             await self._runner.check_owned()
         else:
             await self._runner.let_go()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from plait.afterwards import Afterwards
 from plait.batches.rows import known_keys
+from plait.errors import StoreError
 from plait.journal import Journal
 from plait.service.callers import Caller
 from plait.service.problems import problem, too_many
-from plait.service.running.admissions import records_of, thread_config
+from plait.service.running.admissions import ENDS_WITH_CLIENT, records_of, thread_config
 from plait.service.running.courses import Course
 from plait.service.running.dispatchers import Dispatcher
 from plait.service.running.drains import Drain
@@ -35,6 +36,13 @@ _PARKED = Part(
     "error",
     b'{"error":"ServerStopped","message":"the server ends; the run goes on when it, or another one, is there again"}',
 )
+_STORE_AWAY = (
+    "the store does not answer, so that the end of the run cannot be told: "
+    "it goes on when the store is back, or is cancelled if it was to end with its client"
+)
+_UNSTORED = Part("error", b'{"error":"StoreError","message":"%b"}' % _STORE_AWAY.encode())
+_AWAY_S = 1.0
+"""Between attempts to begin a run, or to end one that has not begun, while the store is away."""
 
 
 class Runner:
@@ -52,7 +60,9 @@ class Runner:
         self._follower = Follower(equipment.store, equipment.listener)
         self._afterwards = Afterwards()
         self._endings = Endings(equipment, self._journal, self._afterwards)
-        self._dispatcher = Dispatcher(self._begin, most=options.max_running, most_of=limits.max_running)
+        self._dispatcher = Dispatcher(
+            self._begin, most=options.max_running, most_of=limits.max_running, clock=equipment.store.clock
+        )
         self._courses: dict[str, Course] = {}
         self._coming: set[str] = set()
         self._drain = Drain(self._dispatcher)
@@ -121,7 +131,7 @@ class Runner:
     async def outcome(self, run_id: str) -> Outcome | None:
         """How the run ends, here or at another server; waits for it. None where it was deleted.
 
-        Raises HTTPException (503) where it is parked because this server ends.
+        Raises HTTPException (503) where it is parked because this server ends, and where the store cannot be read.
         """
         course = self._courses.get(run_id)
         if course is not None:
@@ -130,7 +140,12 @@ class Runner:
                 return course.outcome
             if self._drain.begun:
                 raise self._ending()
-        return await self._follower.outcome(run_id)
+            if course.failure is not None and not self._goes_on(course):
+                raise self._away()
+        try:
+            return await self._follower.outcome(run_id)
+        except StoreError as error:
+            raise self._away() from error
 
     def course(self, run_id: str) -> Course | None:
         """What this server knows of a run that is not over."""
@@ -149,7 +164,7 @@ class Runner:
         if course.cancel is None:
             course.cancel, course.cancel_reason = action, reason
             if self._dispatcher.withdraw(run_id):
-                self._dispatcher.spawn(self._unbegun(course), f"plait cancel {run_id}")
+                self._dispatcher.spawn(self._withdrawn(course), f"plait cancel {run_id}")
             else:
                 if course.execution is not None:
                     course.execution.stop(action)
@@ -281,6 +296,9 @@ class Runner:
     def _ending(self) -> Exception:
         return problem(503, "the server is shutting down: try again in a moment", headers={"Retry-After": "5"})
 
+    def _away(self) -> Exception:
+        return problem(503, _STORE_AWAY, headers={"Retry-After": "5"})
+
     def _line_up(self, course: Course) -> None:
         if self._drain.over:
             # It came too late, and is in the store for the next server.
@@ -292,39 +310,70 @@ class Runner:
         self._dispatcher.line_up(course)
 
     async def _begin(self, course: Course) -> bool:
-        run, begun = course.run, True
+        return await self._kept(course, self._in_turn(course))
+
+    async def _withdrawn(self, course: Course) -> None:
+        """End a run that was cancelled while it waited for its turn."""
+        while not (await self._kept(course, self._unbegun(course)) or self._drain.over):
+            pass  # the store is away
+
+    async def _kept(self, course: Course, work: Coroutine[Any, Any, bool]) -> bool:
+        """What `work` gives: False, and a moment later, for a run that still waits, also because its store is away.
+
+        Else the run is over here, and closed.
+        """
+        begun = True
         try:
-            claimed = (
-                "busy"
-                if self._drain.begun
-                else await self._store.runs.claim(run.run_id, self.server, thread_id=run.thread_id)
-            )
-            if claimed == "claimed":
-                course.run = replace(run, status="running", attempt=run.attempt + 1)
-                await self._execute(course)
-            elif claimed == "busy" and course.cancel is not None:
-                await self._unbegun(course)
+            begun = await work
+        except Exception as error:
+            if isinstance(error, StoreError) and course.execution is None and self._store.writer.medium.comes_back:
+                begun = False
+                await asyncio.sleep(_AWAY_S)
             else:
-                begun = claimed != "busy"
-                course.lost = begun  # taken by an idle server, or deleted
-        except Exception:
-            logger.exception("run %s could not be kept track of", run.run_id)
-            await self._lose_track(course)
+                logger.exception("run %s could not be kept track of", course.run.run_id)
+                await self._lose_track(course)
         finally:
             if begun:  # whoever waits for it must not wait for ever
                 self._close(course)
         return begun
+
+    async def _in_turn(self, course: Course) -> bool:
+        run = course.run
+        claimed = (
+            "busy"
+            if self._drain.begun
+            else await self._store.runs.claim(run.run_id, self.server, thread_id=run.thread_id)
+        )
+        if claimed == "claimed":
+            course.run = replace(run, status="running", attempt=run.attempt + 1)
+            await self._execute(course)
+        elif claimed == "busy" and course.cancel is not None:
+            await self._unbegun(course)
+        else:
+            course.lost = claimed != "busy"  # taken by an idle server, or deleted
+            return course.lost
+        return True
 
     async def _lose_track(self, course: Course) -> None:
         if course.lost:
             return
         try:
             await self._endings.lose_track(course)
-        except Exception:
-            logger.exception("the end of run %s could not be stored", course.run.run_id)
-        self._dispatcher.spawn(
-            self._endings.follow_up(course, course.execution), f"plait follow-up {course.run.run_id}"
-        )
+        except Exception as error:  # noqa: BLE001 - it is logged, and the run goes on
+            self._leave(course, error)
+        if course.outcome is not None:
+            self._dispatcher.spawn(
+                self._endings.follow_up(course, course.execution), f"plait follow-up {course.run.run_id}"
+            )
+
+    def _leave(self, course: Course, error: Exception) -> None:
+        """Its end is not in the store, so it is none: the keeper finds the run there and goes on with it."""
+        logger.error("the end of run %s could not be stored, and it goes on later", course.run.run_id, exc_info=error)
+        course.failure = StoreError(_STORE_AWAY)
+
+    def _goes_on(self, course: Course) -> bool:
+        """Whether a run whose end could not be stored is worth waiting for, here and now."""
+        return self._store.writer.medium.comes_back and not course.run.kwargs.get(ENDS_WITH_CLIENT)
 
     async def _execute(self, course: Course) -> None:
         run = course.run
@@ -347,7 +396,12 @@ class Runner:
         await log.publish([("metadata", {"run_id": run.run_id, "attempt": run.attempt})])
         ended = await execution.execute(publish, timeout_s=self._options.timeout_s, temporary=course.temporary)
         await log.close()
-        await self._endings.end(course, execution, ended)
+        try:
+            await self._endings.end(course, execution, ended)
+        except StoreError as error:
+            # It ended well, maybe: no other end is to be stored in place of this one.
+            self._leave(course, error)
+            return
         self._drain.parked += ended.parked
         self._close(course)
         if not (ended.parked or course.lost):
@@ -360,20 +414,22 @@ class Runner:
         last = await self._store.events.last_id(run.run_id) if course.resumed else None
         return StreamLog(run.run_id, course.topic, self._store.events, server=self.server, last_id=last)
 
-    async def _unbegun(self, course: Course) -> None:
-        try:
-            await self._endings.unbegun(course)
-        finally:
-            self._close(course)
+    async def _unbegun(self, course: Course) -> bool:
+        await self._endings.unbegun(course)
         if not course.lost:
             self._dispatcher.spawn(self._endings.follow_up(course, None), f"plait follow-up {course.run.run_id}")
+        return True
 
     def _close(self, course: Course) -> None:
         if self._courses.get(course.run.run_id) is course:
             del self._courses[course.run.run_id]
-        if course.outcome is None and self._drain.begun and not (course.lost or course.run.kwargs.get("resumable")):
+        unstored = course.outcome is None and course.failure is not None
+        if course.outcome is None and not (course.lost or course.run.kwargs.get("resumable")):
             # Its stream ends, and it does not: whoever reads it is to know that.
-            course.topic.publish([_PARKED])
+            if self._drain.begun:
+                course.topic.publish([_PARKED])
+            elif unstored:
+                course.topic.publish([_UNSTORED])
         course.topic.close(moved=course.lost)
-        if course.lost:
+        if course.lost or unstored:
             self._listener.on_moved(course.run)

@@ -9,6 +9,7 @@ from plait.errors import StoreError
 from plait.hosts import is_dead, process_name
 from plait.store.connections import Connection
 from plait.store.service.databases import Database, SharedClock
+from plait.store.waiters import Done
 
 __all__ = ["GONE_S", "Lives", "Servers", "check_versions", "lives", "new_server", "remove_gone"]
 
@@ -57,12 +58,19 @@ class Servers:
         if server not in self._own:
             await self._join(server)
             return
+        await self._database.writer.added(*self._record(server))
+        if isinstance(self._database.clock, SharedClock):
+            await self._database.read(self._database.clock.set_by)
+
+    def beat_soon(self, server: str, done: Done) -> None:
+        """The same for one that has beaten before, from any thread; never waits. `done` as for Writer.add."""
+        self._database.writer.add(*self._record(server), done)
+
+    def _record(self, server: str) -> tuple[str, tuple[object, ...]]:
         clock = self._database.clock
         if isinstance(clock, SharedClock):
-            await self._database.writer.added(_BEAT_BY_DATABASE, (server, self._version()))
-            await self._database.read(clock.set_by)
-        else:
-            await self._database.writer.added(_BEAT, (server, self._version(), clock()))
+            return _BEAT_BY_DATABASE, (server, self._version())
+        return _BEAT, (server, self._version(), clock())
 
     async def _join(self, server: str) -> None:
         """The first beat: of servers that open a store at once none sees the others until it has beaten."""
