@@ -221,9 +221,9 @@ async def test_a_worker_that_does_not_answer_is_given_up_and_ends(
 ) -> None:
     async with RayWorkplace(cluster.address, app, workers=1, silence_s=silence_s) as place:
         link = await place.hire(orders(app, settings))
-        link._no_word_s = no_word_s
         while not isinstance(message := await link.receive(), State):
             assert message is not None
+        link._no_word_s = no_word_s  # a worker takes its time to begin
         (pid,) = cluster.workers()
         os.kill(pid, signal.SIGSTOP)
         while await link.receive() is not None:
