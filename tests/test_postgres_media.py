@@ -251,3 +251,13 @@ def test_who_is_not_let_in_is_told_what_the_server_says_and_no_password() -> Non
             assert "geheim" not in f"{store.value}{budget.value}"
         with PostgresMedium(server.url.replace("plait@", "guarded:right@")).session() as session:
             assert session.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_session_that_was_swept_out_knows_its_next_transaction(postgres: str) -> None:
+    session = Session(postgres)
+    session.enroll()
+    session.execute("DELETE FROM plait_writers")
+    session.begin("")
+    session.execute("COMMIT")
+    assert session.was_committed()
+    session.close()

@@ -98,7 +98,9 @@ class Session:
         # One message. READ COMMITTED: what is read after a lock must not be of before it, whatever the default is.
         message = (
             f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT {locks} 1; "  # noqa: S608 - numbers of ours
-            f"UPDATE plait_writers SET number = {self._number}, at = now() WHERE token = '{self._token}'"
+            # Anew, if need be: one that did nothing for a week was swept out.
+            f"INSERT INTO plait_writers VALUES ('{self._token}', {self._number}, now()) "
+            "ON CONFLICT (token) DO UPDATE SET number = excluded.number, at = excluded.at"
         )
         try:
             self._raw.execute(message.encode())
