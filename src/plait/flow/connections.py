@@ -116,14 +116,14 @@ class Connection(asyncio.Protocol):
         self._reason = reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name, value.rstrip(b" \t")))
+        if self._answer is not None and self._answer.head is None:  # what comes after the body belongs to nobody
+            self._headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         status = self._parser.get_status_code()
         if self._answer is not None and (status >= 200 or status == 101):  # the others only announce it
             self._answer.head = Head(status, self._reason, self._headers)
-            self._headers = []  # what comes after the body belongs to nobody
             self._answer.wake()
 
     def on_body(self, part: bytes) -> None:
