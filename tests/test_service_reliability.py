@@ -12,6 +12,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,7 @@ from plait.service.running.requests import Part
 from plait.service.services import Service
 from plait.simulator import Behaviour, Body, Profile, Simulator, running
 from plait.simulator.prompts import last_user_message
+from plait.store.service.records import EVERYTHING
 from tests.reliability.service_checks import Calls, all_over, runs_in
 from tests.reliability.service_graphs import CALLS
 from tests.reliability.service_kills import Plan, kill_servers
@@ -145,6 +147,31 @@ async def test_a_run_that_is_handed_to_the_server_that_runs_it_already_is_run_on
         assert (found.status, found.attempt) == ("success", 1)
 
 
+async def test_a_run_that_killed_its_servers_leaves_the_state_that_it_got_to(tmp_path: Path) -> None:
+    async with service_of(SMALL, tmp_path) as one, service_of(SMALL, tmp_path) as other:
+        thread = str(uuid4())
+        run = await one.runner.start(asking("slow", {"steps": 6}, thread, kwargs={"resumable": True}))
+        await until(lambda: has_counted(one, thread))
+        runs = other.store.runs
+        for dead, server in pairwise([one.runner.server, "second", "third", other.runner.server]):
+            adopted = await runs.adopt(dead, server, max_attempts=3)
+            assert server == other.runner.server or await runs.claim(run.run_id, server) == "claimed"
+        other.runner.take_over(adopted.resumed[0], temporary=False)
+        outcome = await other.runner.outcome(run.run_id)
+        assert outcome is not None
+        said = "the server died while it ran, 3 times; start it again to go on"
+        assert (outcome.status, outcome.error) == ("error", {"error": "ServerDied", "message": said})
+        left = await other.store.threads.get(thread, EVERYTHING)
+        assert left is not None
+        (last, *_) = [item async for item in other.saver.alist({"configurable": {"thread_id": thread}}, limit=1)]
+        assert 0 < last.checkpoint["channel_values"]["count"] < 6
+        assert left.values == {"steps": 6, "count": last.checkpoint["channel_values"]["count"]}
+        assert (left.status, left.error) == ("error", outcome.error)
+        whole = await all_of(other, run.run_id)
+        assert [part.event for part in whole if part.event in ("metadata", "error")] == ["metadata", "error"]
+        assert json.loads(whole[-1].data) == outcome.error
+
+
 async def test_a_server_whose_run_was_taken_over_writes_no_checkpoint_of_it(tmp_path: Path) -> None:
     async with service_of(SMALL, tmp_path) as one, service_of(SMALL, tmp_path) as other:
         thread = str(uuid4())
@@ -167,6 +194,11 @@ async def test_a_server_whose_run_was_taken_over_writes_no_checkpoint_of_it(tmp_
 
 async def all_of(service: Service, run_id: str) -> list[Part]:
     return [part async for parts in service.runner.follow(run_id, after="-1") for part in parts]
+
+
+async def has_counted(service: Service, thread_id: str) -> bool:
+    found = await service.saver.aget_tuple({"configurable": {"thread_id": thread_id}})
+    return found is not None and found.checkpoint["channel_values"].get("count", 0) > 1
 
 
 async def is_running(service: Service, run_id: str) -> bool:

@@ -594,14 +594,17 @@ async def test_two_servers_adopt_each_run_of_a_dead_one_once(store: ServiceStore
     assert await store.runs.claim("r1", winner) == "claimed"
 
 
-async def test_a_run_that_killed_its_servers_is_given_up_and_frees_its_thread(store: ServiceStore) -> None:
+async def test_a_run_whose_server_died_of_ending_it_is_over_and_frees_its_thread(store: ServiceStore) -> None:
     await begun(store, "r", server="one")
     await store.runs.add(run("waiting", "t", server="one"))
     await begun(store, "alone", "u", server="one")
     first = await store.runs.adopt("one", "two", max_attempts=2)
     assert [found.run_id for found in first.resumed] == ["r", "waiting", "alone"]
     assert await store.runs.claim("r", "two") == await store.runs.claim("alone", "two") == "claimed"
-    second = await store.runs.adopt("two", "three", max_attempts=2)
+    last = await store.runs.adopt("two", "ends them", max_attempts=2)
+    assert [found.run_id for found in last.resumed] == ["r", "waiting", "alone"]
+    assert await store.runs.claim("r", "ends them") == await store.runs.claim("alone", "ends them") == "claimed"
+    second = await store.runs.adopt("ends them", "three", max_attempts=2)
     assert [found.run_id for found in second.resumed] == ["waiting"]
     assert [found.run_id for found in second.given_up] == ["r", "alone"]
     ended = await store.runs.get("r")
@@ -609,7 +612,7 @@ async def test_a_run_that_killed_its_servers_is_given_up_and_frees_its_thread(st
     assert ended is not None
     assert ended.error == {
         "error": "ServerDied",
-        "message": "the server died while it ran, 2 times; start it again to go on",
+        "message": "the server died while it ran, 3 times; start it again to go on",
     }
     assert (await thread_status(store), await thread_status(store, "u")) == ("busy", "error")
     assert await store.runs.claim("waiting", "three") == "claimed"

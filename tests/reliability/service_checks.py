@@ -124,8 +124,11 @@ def check_ends(address: Address) -> Counter[str]:
     assert open_threads == []
     for thread, _, values in threads:
         told = json.loads(values or "{}").get("told", [])
-        topics = [run.topic for run in found if run.thread_id == thread and run.status == "success"]
-        assert sorted(told) == sorted(f"Tell {topic} answer-{topic}" for topic in topics), thread
+        lines = {f"Tell {run.topic} answer-{run.topic}": run.status for run in found if run.thread_id == thread}
+        ended = {line for line, status in lines.items() if status == "success"}
+        # One that was given up may have got as far as its last checkpoint.
+        assert ended <= set(told) <= set(lines), thread
+        assert len(told) == len(set(told)), thread
     return Counter(run.status for run in found)
 
 

@@ -32,6 +32,7 @@ from plait.service.running.requests import PLAIT_MODE
 from plait.service.running.translations import Said, Translation
 from plait.settings import Settings
 from plait.store.savers import Saver
+from plait.store.service.faults import ServerDied
 from plait.store.service.records import Json, RunRecord, RunStatus
 
 logger = logging.getLogger("plait.service")
@@ -43,7 +44,8 @@ class Execution:
     """Executes a run that was claimed. `stop` ends it early, `drain` after the step it is in, `park` at once.
 
     `caller` is who asked for it, where that is known. A `resumed` run was begun before, by a server that
-    ended: it goes on at its last checkpoint, and what its model calls answered after that is replayed.
+    ended: it goes on at its last checkpoint, and what its model calls answered after that is replayed. One that is
+    `given_up` does not: it fails with ServerDied, and leaves the state that it got to.
     """
 
     def __init__(
@@ -56,9 +58,11 @@ class Execution:
         keys: frozenset[str],
         caller: Caller | None = None,
         resumed: bool = False,
+        given_up: bool = False,
     ) -> None:
         self.run = run
         self._resumed = resumed
+        self._given_up = given_up
         self._graphs = graphs
         self._settings = settings
         self._journal = journal
@@ -162,6 +166,8 @@ class Execution:
         return ended
 
     async def _stream(self, graph: Graph, config: RunnableConfig, translation: Translation, publish: Publish) -> None:
+        if self._given_up:
+            raise ServerDied(self.run.attempt - 1)
         kwargs = self.run.kwargs
         context = context_of(graph, kwargs)
         options: dict[str, Any] = {

@@ -168,6 +168,8 @@ class Turns:
 
     async def _execute(self, course: Course) -> None:
         run = course.run
+        # As it is begun once more only to be ended, a state that kills its server when it is read does so but once.
+        given_up = run.attempt > self._options.max_attempts
         execution = Execution(
             run,
             graphs=self._equipment.graphs,
@@ -176,6 +178,7 @@ class Turns:
             keys=self._keys,
             caller=course.caller,
             resumed=course.resumed,
+            given_up=given_up,
         )
         course.execution = execution
         execution.scope.observer = self._listener.on_started(run)
@@ -184,7 +187,10 @@ class Turns:
         self.drain.fit(course, execution)
         log = await self._log_of(course)
         publish = FirstToken(log.publish, lambda: self._listener.on_first_token(run, time.time() - course.queued_at))
-        await log.publish([("metadata", {"run_id": run.run_id, "attempt": run.attempt})])
+        if given_up:
+            logger.error("run %s was begun %d times and its server died each time", run.run_id, run.attempt - 1)
+        else:
+            await log.publish([("metadata", {"run_id": run.run_id, "attempt": run.attempt})])
         ended = await execution.execute(publish, timeout_s=self._options.timeout_s, temporary=course.temporary)
         await log.close()
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from plait.store.connections import Connection
 from plait.store.service.conditions import Condition, equal, every, listed
+from plait.store.service.faults import ServerDied
 from plait.store.service.records import RunRecord
 from plait.store.service.rows import RUNS, dumped
 from plait.store.service.threads import OPEN, ThreadOutcome, settle
@@ -38,8 +39,9 @@ _GIVE_UP = "UPDATE runs SET status = 'error', error = ?, server = ?, updated_at 
 class Adopted:
     """The runs of a server that is gone, in the order in which they are due.
 
-    `resumed` are pending in the new server's queue, also those that somebody had asked to end (`cancel`); `given_up`
-    were begun as often as they may be, and are now over with an error.
+    `resumed` are pending in the new server's queue, also those that somebody had asked to end (`cancel`), and those
+    that were begun as often as they may be, which the server is to end as failed, with the state that they got to.
+    `given_up` are those whose server died of that, too: they are over with an error, and leave no values.
     """
 
     resumed: list[RunRecord]
@@ -59,7 +61,7 @@ def adopt(
     named = listed("runs.run_id", None if only is None else dumped([*only]))
     where = every(equal("runs.server", dead), Condition(f"runs.{OPEN}"), named)
     found = RUNS.all(connection, where, "runs.due_at, runs.number")
-    lost = [run for run in found if run.status == "running" and run.attempt >= max_attempts]
+    lost = [run for run in found if run.status == "running" and run.attempt > max_attempts]
     given_up = _given_up(connection, lost, server, now)
     over = {run.run_id for run in given_up}
     resumed = [replace(run, status="pending", server=server, updated_at=now) for run in found if run.run_id not in over]
@@ -72,8 +74,7 @@ def adopt(
 def _given_up(connection: Connection, lost: Iterable[RunRecord], server: str, now: float) -> list[RunRecord]:
     given_up = []
     for run in lost:
-        times = "once" if run.attempt == 1 else f"{run.attempt} times"
-        error = {"error": "ServerDied", "message": f"the server died while it ran, {times}; start it again to go on"}
+        error = {"error": ServerDied.__name__, "message": str(ServerDied(run.attempt))}
         given_up.append(replace(run, status="error", server=server, error=error, updated_at=now))
         connection.execute(_GIVE_UP, (dumped(error), server, now, run.run_id))
     return given_up

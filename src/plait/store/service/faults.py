@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["AlreadyExists", "BadEventId", "FilterRefused", "ThreadBusy", "ThreadNotFound"]
+from plait.errors import PlaitError
+
+__all__ = ["AlreadyExists", "BadEventId", "FilterRefused", "ServerDied", "ThreadBusy", "ThreadNotFound"]
 
 
 class AlreadyExists(Exception):
@@ -15,6 +17,14 @@ class ThreadNotFound(Exception):
 
 class ThreadBusy(Exception):
     """A run of the thread is pending or running, and the new one was not to wait."""
+
+
+class ServerDied(PlaitError):
+    """How a run ends whose server died so many times that no other one is to try it."""
+
+    def __init__(self, deaths: int) -> None:
+        times = "once" if deaths == 1 else f"{deaths} times"
+        super().__init__(f"the server died while it ran, {times}; start it again to go on")
 
 
 class BadEventId(ValueError):
