@@ -162,6 +162,31 @@ def test_a_postgres_password_with_a_bare_at_sign_is_refused_unshown(name: str, u
     assert getattr(from_env({}).override(**{name: encoded}), name) == encoded
 
 
+@pytest.mark.parametrize("name", ["store", "budget"])
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("postgresql://plait:geheim/db", "cannot be told from its host and port: .* name a host"),
+        ("postgresql://plait:geheim", "cannot be told from its host and port"),
+        ("host=h user=u password=geheim", "expected .*postgresql://... or postgres://..., found a text without ://"),
+        ("postgresql//u:geheim@h/db", "found a text without ://"),
+        ("postgresql:/u:geheim@h/db", "found a text without ://"),
+        ("mysql://u:geheim@h/db", r"found mysql://\.\.\."),
+        ("postgres", "found 'postgres'"),
+        ("postgresql://", r"found postgresql://\.\.\."),
+    ],
+)
+def test_a_url_that_is_none_is_refused_without_what_may_be_its_password(name: str, url: str, found: str) -> None:
+    with pytest.raises(SettingsError, match=f"PLAIT_{name.upper()}: .*{found}") as refused:
+        from_env({f"PLAIT_{name.upper()}": url})
+    assert "heim" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["postgresql:///db", "postgresql://u:p@[::1]:5432,b/db", "postgresql://%2Frun%2Fpg/db"])
+def test_postgres_may_have_several_hosts_or_none(url: str) -> None:
+    assert from_env({"PLAIT_STORE": url}).store == url
+
+
 def test_a_redis_password_may_hold_a_bare_at_sign_as_its_driver_reads_it() -> None:
     url = "redis://user:p@ss@cache/0"
     assert from_env({"PLAIT_BUDGET": url}).budget == url

@@ -10,6 +10,8 @@ _USERINFO = re.compile(r"(?<=://)[^/\s]+(?=@)")
 # A word after "Bearer" is a token where it is long or has a digit; "Bearer authentication" says something.
 _BEARER = re.compile(r"\b(bearer\s+)(?:(?=[\w.~+/=-]*\d)[\w.~+/=-]{6,}|[\w.~+/=-]{20,})", re.IGNORECASE)
 _TOKEN = re.compile(r"(?<![\w-])(?:g?sk[-_]|lsv2_|plait_(?=[\w-]{20})|xai-|tvly-|AIza)[\w-]{12,}")
+_PLACE = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::\d*)?")
+"""A host and a port, each if it is there."""
 _UNMISTAKABLE = 8
 """Characters of a key that is no part of other words."""
 
@@ -37,10 +39,20 @@ def redacted(text: str, keys: Iterable[str] = ()) -> str:
 def shown_url(url: str) -> str:
     """A server's URL for messages: scheme, host, port and path, never a user, a password or an option."""
     scheme = url.partition("://")[0]
+    if is_spilt(url):
+        return f"{scheme}://..."
+    parts = urlsplit(url)
+    return f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def is_spilt(url: str) -> bool:
+    """Whether its user and password cannot be told from its host and port, so that nothing of it is to be shown."""
     try:
         parts = urlsplit(url)
-    except ValueError:
-        return f"{scheme}://..."
-    if "@" in f"{parts.path}{parts.query}{parts.fragment}":  # a password that was not percent-encoded spills over
-        return f"{scheme}://..."
-    return f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    except ValueError:  # a bracket in a password
+        return True
+    # A password that is not percent-encoded spills over; libpq ends it at the first @, redis-py and we at the last.
+    ends_early = parts.scheme in ("postgresql", "postgres") and parts.netloc.count("@") > 1
+    # Where no host follows them, a user is read as the host and a password as its port.
+    places = parts.netloc.rpartition("@")[2].split(",")
+    return ends_early or "@" in f"{parts.path}{parts.query}{parts.fragment}" or not all(map(_PLACE.fullmatch, places))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from plait.errors import SettingsError
+from plait.masking import is_spilt
 from plait.sections import BOUNDS, NUMBERS, BoundsSection, EndpointSection, number, parse_section, time_zone
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -210,6 +212,8 @@ def _values_from(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 _POSTGRES = ("postgresql", "postgres")
+_WORD = re.compile(r"[^\s=@:]*")
+"""A text that holds no password."""
 SCHEMES = {
     "store": _POSTGRES,
     "budget": ("redis", "rediss", *_POSTGRES),
@@ -219,28 +223,17 @@ SCHEMES = {
 
 def server_url(name: str, url: str, called: str) -> str:
     """The URL of the `store` or `budget` as it was given. Raises SettingsError, without its password."""
-    if is_spilt(url):
-        raise SettingsError(
-            f"{called}: its user or password holds a character that ends it: write it percent-encoded, as %40 for @, "
-            "%2F for /, %23 for #, %3F for ?, %5B for ["
-        )
-    scheme, _, rest = url.partition("://")  # in lower case: libpq knows no other
+    scheme, separator, rest = url.partition("://")  # in lower case: libpq knows no other
     if scheme not in SCHEMES[name] or not rest:
         expected = " or ".join(f"{each}://..." for each in SCHEMES[name])
-        shown = f"{scheme}://..." if rest else repr(url[:40]) if "@" not in url else "..."
+        shown = f"{scheme}://..." if separator else repr(url[:40]) if _WORD.fullmatch(url) else "a text without ://"
         raise SettingsError(f"{called}: expected {expected}, found {shown}")
+    if is_spilt(url):
+        raise SettingsError(
+            f"{called}: its user and password cannot be told from its host and port: write a character of theirs that "
+            "ends them percent-encoded, as %40 for @, %2F for /, %23 for #, %3F for ?, %5B for [, and name a host"
+        )
     return url
-
-
-def is_spilt(url: str) -> bool:
-    """Whether a character in its user or password ends them early: the rest would be read as a host, and shown."""
-    try:
-        found = urlsplit(url)
-    except ValueError:  # a bracket in a password
-        return True
-    # libpq ends them at the first @, redis-py and we at the last.
-    ends_early = found.scheme in _POSTGRES and found.netloc.count("@") > 1
-    return ends_early or "@" in f"{found.path}{found.query}{found.fragment}"
 
 
 def _number(name: str, value: object, called: str) -> int | float:

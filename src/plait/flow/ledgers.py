@@ -228,6 +228,6 @@ def missing_extra(where: str, extra: str, error: ImportError) -> SettingsError:
 def unreadable_url(where: str) -> SettingsError:
     """The message for a URL that the driver does not understand; what the driver says may quote a password."""
     return SettingsError(
-        f"the budget's URL cannot be read ({where}): expected scheme://user:password@host:port/database, "
-        "in which what is no letter or digit of the user and the password is percent-encoded"
+        f"the budget's URL cannot be read ({where}): expected scheme://HOST:PORT/DATABASE, with USER:PASSWORD@ "
+        "before the host, in which what is no letter or digit of them is percent-encoded"
     )

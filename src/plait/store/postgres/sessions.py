@@ -15,8 +15,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
 from plait.errors import StoreError
+from plait.masking import is_spilt
 from plait.masking import shown_url as shown
-from plait.settings import is_spilt
 from plait.store.addresses import is_dsn
 from plait.store.postgres.dialects import translated
 
@@ -190,8 +190,8 @@ def connect(dsn: str) -> psycopg.Connection[Any]:
 
 def _unreadable(dsn: str) -> StoreError:
     return StoreError(
-        f"expected a DSN such as postgresql://user:password@host/database, found {shown(dsn)}, which cannot be "
-        "read: write %40 for @, %25 for % and so on in a user or password, and see the options behind the ?"
+        f"expected a DSN such as postgresql://HOST/DATABASE, with USER:PASSWORD@ before the host, found {shown(dsn)}, "
+        "which cannot be read: write %40 for @, %25 for % and so on in a user or password, and see the options behind the ?"
     )
 
 
