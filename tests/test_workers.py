@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +23,10 @@ from plait.batches.workplaces import NoRoom
 from plait.datasets.examples import Example
 from plait.prices import load_prices
 from plait.settings import Settings, from_env
-from plait.simulator import Behaviour, Simulator
+from plait.simulator import Behaviour, Simulator, running
 from plait.store.places import shelf_of
 from plait.store.rows import RowRecord
+from tests.command import endpoint_env
 
 APP = Path(__file__).parents[1]
 
@@ -39,6 +43,17 @@ async def test_workers_keep_a_budget_and_end_well(provider: Simulator, settings:
     records = [row async for row in plait.batch("greet", rows, app=APP, settings=settings, options=options)]
     assert sorted(record.position for record in records) == list(range(40))
     assert provider.counters.received == 40
+
+
+def test_workers_import_nothing_from_where_the_command_is_typed(tmp_path: Path) -> None:
+    (tmp_path / "queue.py").write_text("raise RuntimeError('nobody asked for this one')\n")
+    (tmp_path / "names.jsonl").write_text('{"name": "Ada"}\n{"name": "Bob"}\n')
+    plait_script = Path(sys.executable).with_name("plait")  # not -m, which would look there itself
+    words = ["batch", "greet", "names.jsonl", "--app", str(APP), "--workers", "2"]
+    with running() as provider:
+        env = {**os.environ, **endpoint_env(provider)}
+        done = subprocess.run([plait_script, *words], cwd=tmp_path, env=env, capture_output=True, check=False)
+    assert (done.returncode, done.stdout.count(b"\n")) == (0, 2), done.stderr.decode()
 
 
 async def test_a_row_that_comes_alone_is_run_at_once(provider: Simulator, settings: Settings) -> None:

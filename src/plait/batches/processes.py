@@ -34,7 +34,7 @@ class ProcessWorkplace:
         alive, lifeline = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "plait.batches.worker", str(there.fileno()), str(alive)),
+                *(sys.executable, *_paths(), "-m", "plait.batches.worker", str(there.fileno()), str(alive)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=2,  # stdout carries results
                 start_new_session=True,  # Ctrl-C is for the batch to understand
@@ -83,3 +83,8 @@ class ProcessLink:
         if self._silent:
             return NO_WORD.format(NO_WORD_S)
         return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _paths() -> list[str]:
+    """The option that keeps a queue.py of the working directory from hiding the standard library's, as it is here."""
+    return [] if {"", os.getcwd()} & {*sys.path} else ["-P"]
