@@ -100,8 +100,6 @@ def _address(where: Where) -> Address:
 
     directory, store = where
     _, settings = open_app(directory)
-    if store is not None and "://" in store:
-        settings.override(store=store)  # refuses what is none
     return store or settings.store or settings.home / "service.db"
 
 

@@ -16,6 +16,7 @@ LIMITS, ROWS, PAUSES, KEEPS, OUTPUT = "Limits", "Rows", "When it pauses or gives
 
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
 _UNITS_S = (86_400.0, 3600.0, 60.0, 1.0)
+_NEARLY_DSN = re.compile(r"postgres(?:ql)?(?::|//)|.*:[^/]*@")
 
 App = Annotated[
     Path | None,
@@ -30,26 +31,40 @@ Model = Annotated[str | None, typer.Option("--model", metavar="ENDPOINT:MODEL", 
 Context = Annotated[
     list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="The workflow's context; repeatable.")
 ]
+
+
+def _dsn(text: str) -> str:
+    from plait.settings import server_url  # off the start-up path of --help
+
+    try:
+        return server_url("store", text, "--store")
+    except SettingsError as error:
+        raise typer.BadParameter(str(error).partition(": ")[2]) from None
+
+
+def _file_or_dsn(text: str | None) -> str | None:
+    if text is None or "://" in text:
+        return text and _dsn(text)
+    if _NEARLY_DSN.match(text):  # as a file's name it would show its password
+        raise typer.BadParameter("expected a file or postgresql://..., found a text that is neither")
+    return text
+
+
 Store = Annotated[
     str | None,
     typer.Option(
         "--store",
         metavar="FILE|DSN",
+        callback=_file_or_dsn,
         help="The service's threads, runs and keys: service.db in plait's folder, or postgresql://... (PLAIT_STORE).",
     ),
 ]
 
 
 def _keep_in(dsn: str | None) -> None:
-    if dsn is None:
-        return
-    from plait.settings import server_url  # off the start-up path of --help
-
-    try:
+    if dsn is not None:
         # Where settings look, those of worker processes too.
-        os.environ["PLAIT_STORE"] = server_url("store", dsn, "--store")
-    except SettingsError as error:
-        raise typer.BadParameter(str(error).partition(": ")[2]) from None
+        os.environ["PLAIT_STORE"] = _dsn(dsn)
 
 
 KeptIn = Annotated[
