@@ -31,6 +31,7 @@ from plait.errors import (
     CallRefused,
     EndpointUnreachable,
     InputError,
+    ModelUnavailable,
     QuotaReached,
     SettingsError,
     StoreError,
@@ -43,6 +44,8 @@ from plait.simulator import Behaviour, Body, Simulator
 from plait.store.folders import FolderPlace
 from plait.store.places import shelf_of
 from plait.store.rows import RowRecord
+
+APP = Path(__file__).parents[1]
 
 
 class State(TypedDict):
@@ -218,6 +221,39 @@ async def test_without_a_model_a_batch_refuses(provider: Simulator, tmp_path: Pa
     with pytest.raises(SettingsError, match="expected a model"):
         await run(plait.batch(one_call(), rows(3), settings=nameless))
     assert not await asyncio.to_thread(lambda: list((tmp_path / "batches").iterdir()))
+
+
+async def test_plaits_own_app_may_lie_elsewhere_by_the_time_of_a_resume(provider: Simulator, home: Settings) -> None:
+    batch = plait.batch("greet", [{"name": f"n{number}"} for number in range(200)], app=APP, settings=home)
+    async for _ in batch:
+        break
+    await batch.aclose()
+    place = await asyncio.to_thread(shelf_of(home).find, batch.id)
+    store = await place.open()
+    await store.put_meta({"app": "/where/plait/was/installed"})
+    await store.close()
+    assert [row async for row in plait.resume(batch.id, settings=home)]
+
+
+async def test_a_batch_that_has_paid_is_kept_however_it_ends(provider: Simulator, home: Settings) -> None:
+    models = {"second": "nobody:m"}
+
+    async def first(state: State) -> Answers:
+        return {"answers": [(await plait.chat_model(temperature=0).ainvoke(state["question"])).text]}
+
+    async def second(state: State) -> Answers:
+        return {"answers": [(await plait.chat_model(models["second"]).ainvoke(f"more {state['question']}")).text]}
+
+    builder = StateGraph(State).add_node("first", first).add_node("second", second)
+    graph = builder.add_edge(START, "first").add_edge("first", "second").compile(name="two")
+    batch = plait.batch(graph, rows(5), settings=home)
+    with pytest.raises(BatchPaused, match="nobody") as paused:
+        await run(batch)
+    assert isinstance(paused.value.__cause__, ModelUnavailable)
+    assert provider.counters.received > 0
+    models["second"] = "openai:gpt-4.1-mini"
+    assert len(await run(plait.resume(batch.id, workflow=graph, settings=home, options=BatchOptions()))) == 5
+    assert provider.counters.received == 10
 
 
 async def test_rows_in_flight_follow_the_gate(provider: Simulator, home: Settings) -> None:

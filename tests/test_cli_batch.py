@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from plait import resume as python_resume
 from plait.simulator import Profile, running
 from tests.batch_apps import app_with, lines_of, only_batch
 from tests.command import endpoint_env, plait
@@ -224,6 +226,28 @@ def test_a_resume_may_name_its_own_out_again_and_keeps_what_it_is_given(tmp_path
     assert changed.code == 2
     assert "found changes" in changed.err
     assert (app / "mine.jsonl").read_text() == "mine\n"
+
+
+async def test_every_command_looks_where_the_env_of_the_app_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PLAIT_HOME")
+    for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
+    app = app_with(tmp_path / "app", TEXTS)
+    manifest = json.loads((app / "langgraph.json").read_text()) | {"env": {"PLAIT_HOME": str(tmp_path / "home")}}
+    (app / "langgraph.json").write_text(json.dumps(manifest))
+    assert plait("batch", "count", "texts.jsonl", "--id", "id", cwd=app).code == 1
+    (app / "count.py").write_text((app / "count.py").read_text().replace('"bad"', '"worse"'))
+    resumed = plait("resume", "--errors-only", "--force", cwd=app)
+    assert resumed.code == 0, resumed.err
+    (found,) = json.loads(plait("batches", "--json", cwd=app).out)
+    assert found["done"] > 0
+    assert plait("export", found["id"], "o.jsonl", cwd=app).code == 0
+    monkeypatch.chdir(app)
+    assert [row async for row in python_resume(found["id"])] == []  # it is there, and has ended
+    pruned = plait("prune", "--older-than", "0.001s", "--dry-run", cwd=app)
+    assert (pruned.code, found["id"] in pruned.out) == (0, True), pruned.err
 
 
 def test_resume_of_what_is_not_there_says_what_is(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from plait.errors import AppError, WorkflowBroken, WorkflowNotFound
 from plait.factories import build, build_sync, read_variable
+from plait.settings import Settings, from_env
 from plait.targets import import_target, imported, in_use, split_target, use_folders
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def find_app(directory: Path | None = None, *, start: Path | None = None) -> App
     `start` is the working directory by default. Raises AppError where there is no such file or it is no app.
     An entry that is wrong by itself does not raise: it stays, with its `error`.
     """
-    bundled = _bundled_file()
+    bundled = bundled_file()
     if directory is not None:
         path = directory.expanduser()
         file = path / FILE_NAME if path.is_dir() else path
@@ -87,8 +88,9 @@ def find_app(directory: Path | None = None, *, start: Path | None = None) -> App
     return _read(bundled, bundled)
 
 
-def _bundled_file() -> Path | None:
-    """Beside the source first: in an editable install the copy in the wheel is stale."""
+def bundled_file() -> Path | None:
+    """The langgraph.json of the app that comes with plait; None where it is not installed."""
+    # Beside the source first: in an editable install the copy in the wheel is stale.
     package = Path(__file__).resolve().parent
     checkout = package.parents[1]
     if package.parent.name == "src" and (checkout / FILE_NAME).is_file() and (checkout / "graphs").is_dir():
@@ -218,6 +220,14 @@ def activate(app: App) -> None:
 
 def _is_active(app: App) -> bool:
     return in_use(app.root, app.import_folders or (app.root,), last=app.bundled)
+
+
+def settings_of(app: App | None) -> Settings:
+    """Settings from the environment and, where there is one, from the app: its section, its `env` below all variables.
+
+    Raises SettingsError.
+    """
+    return from_env(section=app.section, fallback=app.env) if app else from_env()
 
 
 def apply_env(app: App) -> None:

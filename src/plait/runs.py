@@ -17,7 +17,7 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command, StreamMode
 
 from plait.afterwards import Afterwards, do_put_off
-from plait.app import App, find_app, load_workflow, open_workflow
+from plait.app import App, find_app, load_workflow, open_workflow, settings_of
 from plait.bounds import bound, bounds_for
 from plait.branches import EventReader, current_node
 from plait.errors import PlaitError, RunTimeout
@@ -279,7 +279,7 @@ def _settings_around() -> Settings | None:
 
 def _app_and_settings(app: App | Path | str | None, settings: Settings | None) -> tuple[App, Settings]:
     found = _app(app)
-    return found, settings or from_env(section=found.section, fallback=found.env)
+    return found, settings or settings_of(found)
 
 
 def default_context(schema: type | None) -> dict[str, object] | None:

@@ -109,7 +109,8 @@ class _Course:
                     await self.taken.put(record)
         except BatchPaused as paused:
             cause = paused.__cause__
-            if ended or not isinstance(self._wanted, NewBatch) or not isinstance(cause, _MEANT_OTHERWISE):
+            begun = ended or (self.session is not None and self.session.has_paid)
+            if begun or not isinstance(self._wanted, NewBatch) or not isinstance(cause, _MEANT_OTHERWISE):
                 raise
             # Nothing was done but to find out that it was meant otherwise: there is nothing to go on with.
             assert self.open is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from langchain_core.runnables import RunnableConfig
 
-from plait.app import App, find_app, open_workflow
+from plait.app import App, bundled_file, find_app, open_workflow, settings_of
 from plait.batches.changes import describe_workflow, workflow_changes
 from plait.batches.entrances import EXPERIMENT, NewBatch, OldBatch, OpenBatch
 from plait.batches.options import BatchOptions
@@ -29,7 +29,7 @@ from plait.json_values import to_json
 from plait.prices import Prices, load_prices
 from plait.runs import Graph, default_context
 from plait.sections import BOUNDS
-from plait.settings import Settings, from_env
+from plait.settings import Settings
 from plait.store.batches import BatchStore
 from plait.store.places import shelf_of
 
@@ -81,6 +81,7 @@ def _described(new: NewBatch, name: str, app: App | None, settings: Settings, fi
         "workflow": name,
         "named": isinstance(new.workflow, str),
         "app": str(app.root) if app else None,
+        "bundled": app is not None and app.bundled,
         "created_at": time.time(),
         "status": "running",
         "total": None,
@@ -101,8 +102,10 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
 
     Raises BatchNotFound, BatchBusy, BatchChanged, StoreError, and as `open_new` does.
     """
-    known = old.settings or from_env()
-    place = await asyncio.to_thread(lambda: shelf_of(known).find(old.id))
+    known = old.settings
+    if known is None:
+        known = await asyncio.to_thread(_settings_here, old.workflow)
+    place = await asyncio.to_thread(shelf_of(known).find, old.id)
     store = await place.open(durability=(old.options or BatchOptions()).durability)
     stack.push_async_callback(store.close)
     meta = store.meta
@@ -111,7 +114,7 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
             f"{place} does not say what the batch is: its process died as it began, or it was emptied; "
             "begin anew with `plait batch`"
         )
-    named, directory = bool(meta.get("named")), meta.get("app")
+    named = bool(meta.get("named"))
     if not named and old.workflow is None:
         raise InputError(
             f"batch {store.id} was begun with a graph, not with a name: expected that graph again, found none; "
@@ -119,10 +122,10 @@ async def open_old(old: OldBatch, stack: AsyncExitStack) -> OpenBatch:
         )
     name = str(meta["workflow"])
     wanted = name if named or old.workflow is None else old.workflow
-    root = directory if isinstance(directory, str) else None
-    app, settings = await asyncio.to_thread(_app_and_settings, root, old.settings, wanted)
+    app, settings = await asyncio.to_thread(lambda: _app_and_settings(app_folder(meta), old.settings, wanted))
     if old.settings is None:
         settings = settings.override(model=meta.get("model"), **_stored(meta, "bounds"))
+        settings = replace(settings, home=known.home, store=known.store)  # where it was found
     graph, _ = await _graph(wanted, app, stack)
     if EXPERIMENT in meta and old.scoring is None:
         raise InputError(
@@ -170,9 +173,20 @@ def _app_and_settings(
     if found is None and (isinstance(workflow, str) or app is not None):
         found = find_app(Path(app) if isinstance(app, str | Path) else None)
     if settings is None:
-        settings = from_env(section=found.section, fallback=found.env) if found else from_env()
+        settings = settings_of(found)
     # A table of toy answers is nobody's wish: without a model's name a batch refuses.
     return found, replace(settings, embedded=False)
+
+
+def app_folder(meta: Mapping[str, object]) -> Path | None:
+    """Where the app is that a batch began with; plait's own is wherever plait is installed now."""
+    own, noted = bundled_file() if meta.get("bundled") else None, meta.get("app")
+    return own.parent if own else Path(noted) if isinstance(noted, str) else None
+
+
+def _settings_here(workflow: str | Graph | None) -> Settings:
+    """Where a batch is looked for: where `plait.batch` keeps one, of a graph or of a workflow of the nearest app."""
+    return settings_of(find_app() if workflow is None or isinstance(workflow, str) else None)
 
 
 async def _graph(workflow: str | Graph, app: App | None, stack: AsyncExitStack) -> tuple[Graph, str]:

@@ -186,6 +186,11 @@ class Session:
             await results.aclose()
         await self._conclude()
 
+    @property
+    def has_paid(self) -> bool:
+        """Whether a call of the batch was answered, which its rows need not ask again."""
+        return bool(self._spending.spent)
+
     def progress(self) -> Progress:
         counts = self._store.counts()
         done = counts.get("success", 0)

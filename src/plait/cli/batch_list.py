@@ -22,7 +22,6 @@ from plait.exports import check_target, export
 from plait.flow.usage import Tokens
 from plait.json_values import dumps
 from plait.prices import Prices
-from plait.settings import from_env
 from plait.store.places import BatchInfo, shelf_of
 from plait.store.rows import STATUSES
 
@@ -143,7 +142,8 @@ def export_batch(batch: str, file: Path, *, status: str | None, force: bool) -> 
     wanted = STATUSES if status is None else tuple(part.strip() for part in status.split(","))
     if unknown := [part for part in wanted if part not in STATUSES]:
         raise InputError(f"--status: expected some of {','.join(STATUSES)}, found {','.join(unknown)}")
-    place = shelf_of(from_env()).find(batch)
+    _, settings = open_app(None)
+    place = shelf_of(settings).find(batch)
     target = check_target(file, force=force)
     with place.read() as reader:
         count = export(reader, target, statuses=wanted)
@@ -153,7 +153,9 @@ def export_batch(batch: str, file: Path, *, status: str | None, force: bool) -> 
 
 def prune_batches(older_than: str, *, dry_run: bool) -> int:
     """Remove old batches, or say which those are; returns the exit code."""
-    older_than_s, shelf = span(older_than, "--older-than"), shelf_of(from_env())
+    older_than_s = span(older_than, "--older-than")
+    _, settings = open_app(None)
+    shelf = shelf_of(settings)
     removed = shelf.prune(older_than_s, time.time(), dry_run=dry_run)
     for batch in removed:
         done, failed = ended(batch)

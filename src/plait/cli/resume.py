@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from plait.app import find_app, settings_of
 from plait.batches import BatchOptions, OldBatch
 from plait.batches.entrances import EXPERIMENT
+from plait.batches.openings import app_folder
 from plait.cli.batch import check_home, flagged, open_for_rows, pause_values
 from plait.cli.options import Limits, OutputFlags, PauseFlags
 from plait.cli.sittings import Sitting
@@ -18,7 +20,7 @@ from plait.experiments.openings import stored_scoring
 from plait.exports import check_target
 from plait.process import run_loop
 from plait.sections import BOUNDS
-from plait.settings import Settings, from_env
+from plait.settings import Settings
 from plait.store.places import Place, Shelf, shelf_of
 
 
@@ -37,10 +39,11 @@ class Options:
 
 def go_on(options: Options) -> int:
     """Go on with a batch; returns the exit code. Raises PlaitError where it cannot begin."""
-    place = _place(shelf_of(from_env()), options)
+    around = settings_of(find_app())
+    place = _place(shelf_of(around), options)
     with place.read() as reader:
         meta, ended = reader.meta, sum(reader.counts().values())
-    settings = _settings(meta, options.limits)
+    settings = replace(_settings(meta, options.limits), home=around.home, store=around.store)  # where it was found
     check_home(settings)
     target, shown = _target(meta, options)
     values = pause_values(options.pauses)
@@ -95,12 +98,8 @@ def _place(shelf: Shelf, options: Options) -> Place:
 
 def _settings(meta: Mapping[str, object], limits: Limits) -> Settings:
     """Those that the batch began with, as far as it keeps them, and the limits given now."""
-    directory, model, bounds = meta.get("app"), meta.get("model"), meta.get("bounds")
-    _, settings = open_for_rows(
-        Path(directory) if isinstance(directory, str) else None,
-        model if isinstance(model, str) else None,
-        Limits(),
-    )
+    model, bounds = meta.get("model"), meta.get("bounds")
+    _, settings = open_for_rows(app_folder(meta), model if isinstance(model, str) else None, Limits())
     if isinstance(bounds, Mapping):
         settings = settings.override(**{name: bounds.get(name) for name in BOUNDS})
     return settings.override(**limits.given())

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
-from plait.app import App, find_app
+from plait.app import App, find_app, settings_of
 from plait.batches import Batch, BatchOptions, OldBatch
 from plait.errors import InputError
 from plait.experiments.definitions import Definition, find_definition
@@ -93,7 +93,7 @@ def _definition(experiment: Definition | str, app: App | None) -> Definition:
 def _unfinished(wanted: NewExperiment, options: BatchOptions | None) -> OldBatch:
     if wanted.name is None:
         raise InputError("resume: expected the name of the experiment to go on with, found none")
-    settings = wanted.settings or from_env()
+    settings = wanted.settings or settings_of(wanted.app if isinstance(wanted.app, App) else None)
     found = find_experiment(shelf_of(settings), wanted.name)
     graph = wanted.definition.workflow
     stored = BatchOptions.from_json(found.meta.get("options"))

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from plait.app import App, find_app, open_workflow
+from plait.app import App, find_app, open_workflow, settings_of
 from plait.batches import BatchOptions, NewBatch
 from plait.batches.entrances import EXPERIMENT
 from plait.batches.rows import known_keys
@@ -27,7 +27,7 @@ from plait.experiments.scoring import ExperimentScoring
 from plait.inputs import input_fields
 from plait.json_values import to_json
 from plait.runs import Graph
-from plait.settings import OPENAI_BASE_URL, Settings, from_env
+from plait.settings import OPENAI_BASE_URL, Settings
 from plait.store.places import BatchInfo, Shelf, shelf_of
 
 __all__ = ["BASE_URL", "NewExperiment", "OpenedExperiment", "check_name", "open_experiment", "stored_scoring"]
@@ -183,7 +183,7 @@ def _app_and_settings(new: NewExperiment) -> tuple[App | None, Settings]:
         found = find_app(Path(app) if isinstance(app, str | Path) else None)
     settings = new.settings
     if settings is None:
-        settings = from_env(section=found.section, fallback=found.env) if found else from_env()
+        settings = settings_of(found)
         if new.definition.model is not None:
             settings = settings.override(model=new.definition.model)
     if new.definition.max_concurrency is not None and settings.max_concurrency is None:

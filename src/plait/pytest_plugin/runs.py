@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from langsmith.run_helpers import tracing_context
 
-from plait.app import App, find_app
+from plait.app import App, find_app, settings_of
 from plait.batches import Batch, BatchOptions
 from plait.errors import BatchNotFound, CallUnrecorded, PlaitError
 from plait.experiments import Definition
@@ -29,7 +29,7 @@ from plait.pytest_plugin.misses import Misses, noted
 from plait.pytest_plugin.modes import Mode
 from plait.pytest_plugin.recordings import find_recording, keep_recording, take_recording
 from plait.pytest_plugin.results import ExperimentResult, row_name
-from plait.settings import Endpoint, Settings, from_env
+from plait.settings import Endpoint, Settings
 from plait.store.folders import FolderShelf
 from plait.store.places import BatchInfo
 
@@ -151,7 +151,7 @@ async def _evaluated(new: NewExperiment, app: App | None) -> Experiment:
 
 
 def _settings(app: App | None, definition: Definition) -> Settings:
-    settings = from_env(section=app.section, fallback=app.env) if app else from_env()
+    settings = settings_of(app)
     settings = settings.override(model=definition.model)
     if settings.max_concurrency is None:
         settings = settings.override(max_concurrency=definition.max_concurrency)

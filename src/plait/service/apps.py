@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 
-from plait.app import App, find_app
+from plait.app import App, find_app, settings_of
 from plait.service.auth.authorities import HostAuthority, note_user
 from plait.service.auth.pages import LOCAL, LOCAL_ORIGIN, PagesOfOthers
 from plait.service.callers import Authority
@@ -33,7 +33,7 @@ from plait.service.routes import (
 )
 from plait.service.routes.service_routes import router_for
 from plait.service.services import Service, address_for
-from plait.settings import Settings, from_env
+from plait.settings import Settings
 from plait.store.addresses import Address, is_dsn
 
 _EXPOSED = ["Content-Location", "Location", "Retry-After", "X-Pagination-Next", "X-Pagination-Total"]
@@ -140,7 +140,7 @@ def _service(
     listeners: Sequence[Listener] = (),
 ) -> Service:
     found = app if isinstance(app, App) else find_app(Path(app) if app is not None else None)
-    settings = settings or from_env(section=found.section, fallback=found.env)
+    settings = settings or settings_of(found)
     if isinstance(store, str) and is_dsn(store):
         settings = settings.override(store=store)  # limits are shared over it, too
     return Service(

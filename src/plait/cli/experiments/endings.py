@@ -10,6 +10,7 @@ from typing import TextIO
 
 from plait.app import App, find_app
 from plait.batches import Batch
+from plait.batches.openings import app_folder
 from plait.cli import exits
 from plait.cli.experiments.sending import send
 from plait.cli.experiments.tables import terminal
@@ -102,10 +103,10 @@ class Ending:
 
 def of_stored(meta: Mapping[str, object], settings: Settings, out: TextIO) -> Ending:
     """How an experiment that is gone on with is told: as it was begun. Raises as `read_held`. Blocks: files."""
-    app, stored = meta.get("app"), meta.get(ENDING)
+    folder, stored = app_folder(meta), meta.get(ENDING)
     wishes = Wishes(**stored) if isinstance(stored, dict) else Wishes()
     return Ending(
-        app=find_app(Path(app)) if isinstance(app, str) else None,
+        app=find_app(folder) if folder is not None else None,
         out=out,
         wishes=wishes,
         summary_evaluators=notes_of(meta).get("summary_evaluators") or (),

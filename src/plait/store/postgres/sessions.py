@@ -191,7 +191,8 @@ def connect(dsn: str) -> psycopg.Connection[Any]:
 def _unreadable(dsn: str) -> StoreError:
     return StoreError(
         f"expected a DSN such as postgresql://HOST/DATABASE, with USER:PASSWORD@ before the host, found {shown(dsn)}, "
-        "which cannot be read: write %40 for @, %25 for % and so on in a user or password, and see the options behind the ?"
+        "which cannot be read: write %40 for @, %25 for % and so on in a user or password, and see the options behind "
+        "the ?"
     )
 
 
