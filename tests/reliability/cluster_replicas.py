@@ -10,10 +10,10 @@ from pathlib import Path
 
 from plait.simulator import Profile, running
 from tests.reliability.cluster_attacks import Figures
-from tests.reliability.service_checks import OVER, Calls, Ledger, all_over, check_ends, check_streams, runs_in
+from tests.reliability.service_checks import OVER, Calls, Ledger, all_end, check_ends, check_streams, runs_in
 from tests.reliability.service_clients import Clients
 from tests.reliability.service_graphs import AT_ONCE, CALLS
-from tests.reliability.service_processes import Servers, until
+from tests.reliability.service_processes import Servers
 from tests.servers import postgres_server
 
 _LATENCY_S = 0.2
@@ -66,7 +66,7 @@ async def _kill(servers: Servers, calls: Calls, scenario: Replicas, figures: Fig
             await _finished(servers, figures)
             await asyncio.to_thread(servers.start)
         await clients.done()
-        await until(lambda: asyncio.to_thread(all_over, servers.address))  # some clients wait for no answer
+        await all_end(servers.address)  # some clients wait for no answer
         await check_streams(clients)
     ends = await asyncio.to_thread(check_ends, servers.address)
     await asyncio.to_thread(ledger.check)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections import Counter
@@ -16,6 +17,7 @@ from plait.store.addresses import Address, medium_of
 from plait.store.connections import Connection
 from tests.reliability.service_clients import Asked, Clients
 from tests.reliability.service_graphs import AT_ONCE, CALLS
+from tests.reliability.service_processes import until
 
 _TOPIC = re.compile(r"topic-\d{5}")
 OVER = ("success", "error", "timeout", "interrupted")
@@ -70,9 +72,24 @@ def runs_in(address: Address) -> list[Run]:
         ]
 
 
+def count_open(address: Address) -> int:
+    """How many runs are pending or running."""
+    return sum(run.status not in OVER for run in runs_in(address))
+
+
 def all_over(address: Address) -> bool:
     """Whether nothing is pending or running."""
-    return all(run.status in OVER for run in runs_in(address))
+    return not count_open(address)
+
+
+async def all_end(address: Address) -> None:
+    """Return when nothing is pending or running; those of one thread may take minutes, but not long for each."""
+
+    async def fewer() -> bool:
+        return await asyncio.to_thread(count_open, address) < left
+
+    while left := await asyncio.to_thread(count_open, address):
+        await until(fewer)
 
 
 class Ledger:

@@ -12,22 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plait.simulator import Profile, running
-from plait.store.addresses import Address
 from tests.reliability.service_checks import (
-    OVER,
     Calls,
     Ledger,
-    all_over,
+    all_end,
     check_ends,
     check_states,
     check_streams,
     check_turns,
+    count_open,
     known,
     runs_in,
 )
 from tests.reliability.service_clients import Clients
 from tests.reliability.service_graphs import CALLS
-from tests.reliability.service_processes import PATIENCE_S, Servers, until
+from tests.reliability.service_processes import PATIENCE_S, Servers
 from tests.servers import Server
 
 _STOPPED_S = 12.0
@@ -94,11 +93,11 @@ async def _attacked(servers: Servers, attack: Attack, plan: Plan) -> Figures:
     await asyncio.gather(*(asyncio.to_thread(servers.start) for _ in range(plan.servers)))
     async with Clients(servers, plan.seed) as clients:
         for _ in range(plan.kills):
-            clients.ask(plan.runs - await asyncio.to_thread(_count_open, servers.address))
+            clients.ask(plan.runs - await asyncio.to_thread(count_open, servers.address))
             await attack.moment()
             await attack.strike()
         await clients.done()
-        await until(lambda: asyncio.to_thread(all_over, servers.address))
+        await all_end(servers.address)
         await check_states(clients)
         known(clients.asked, await asyncio.to_thread(runs_in, servers.address))
         return Figures(kills=plan.kills, events=await check_streams(clients))
@@ -177,7 +176,3 @@ def _check(figures: Figures, servers: Servers, ledger: Ledger, plan: Plan) -> No
         ledger.check_lost()
     if not plan.stop:
         check_turns(servers.notes)
-
-
-def _count_open(address: Address) -> int:
-    return sum(run.status not in OVER for run in runs_in(address))
