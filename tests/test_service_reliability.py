@@ -108,7 +108,10 @@ async def refusal(client: httpx.AsyncClient) -> httpx.Response:
             assert answer.status_code == 404
 
 
-async def test_a_server_whose_run_was_taken_over_does_not_end_it(tmp_path: Path) -> None:
+async def test_a_server_whose_run_was_taken_over_does_not_end_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "plait.service")
     async with service_of(SMALL, tmp_path) as one, service_of(SMALL, tmp_path) as other:
         run = await one.runner.start(asking("slow", {"steps": 6}, str(uuid4()), kwargs={"resumable": True}))
         reading = asyncio.create_task(all_of(one, run.run_id))
@@ -129,6 +132,7 @@ async def test_a_server_whose_run_was_taken_over_does_not_end_it(tmp_path: Path)
         counts = [json.loads(part.data).get("count") for part in whole if part.event == "values"]
         assert counts.count(6) == 1
         assert [json.loads(part.data)["attempt"] for part in whole if part.event == "metadata"] == [1, 2]
+    assert caplog.messages.count("another server has the run now") == 1
 
 
 async def test_a_run_that_is_handed_to_the_server_that_runs_it_already_is_run_once(tmp_path: Path) -> None:

@@ -90,7 +90,9 @@ class Turns:
         return self._store.writer.medium.comes_back and not course.run.kwargs.get(ENDS_WITH_CLIENT)
 
     def close(self, course: Course) -> None:
-        """Nothing more happens to the run here: whoever follows it hears that."""
+        """Nothing more happens to the run here: whoever follows it hears that, once."""
+        if course.topic.ended.is_set():
+            return
         if self.courses.get(course.run.run_id) is course:
             del self.courses[course.run.run_id]
         unstored = course.outcome is None and course.failure is not None
