@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from plait import run
 from plait.errors import PlaitError, SettingsError, StoreError
 from plait.flow.budget_places import budget_place, budget_url, check_budget, read_budget
 from plait.flow.budgets import Part
@@ -18,7 +19,7 @@ from plait.flow.clock import SystemClock
 from plait.flow.leases import Lease, Refusal, Report
 from plait.flow.shared_budgets import SharedBudget
 from plait.settings import Settings, from_env
-from plait.simulator import Profile, running
+from plait.simulator import Profile, Simulator, running
 from tests.command import endpoint_env, plait
 from tests.ledger_places import SERVERS, Place, place_of
 from tests.servers import Server, free_port
@@ -104,6 +105,18 @@ def test_a_missing_extra_is_named_with_the_line_that_installs_it(
     found = refusal_of(f"{scheme}://127.0.0.1/0")
     assert isinstance(found, SettingsError)
     assert f"pip install 'plait[{'postgres' if module == 'psycopg' else 'redis'}]'" in str(found)
+
+
+async def test_a_call_without_the_extra_goes_on_and_says_what_to_do(
+    provider: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    settings = from_env({"OPENAI_BASE_URL": provider.base_url}).override(model="openai:m", budget="redis://127.0.0.1/0")
+    await run("greet", {"name": "Ada"}, app=Path(__file__).parents[1], settings=settings)
+    assert provider.counters.accepted == 1
+    (warning,) = [record.getMessage() for record in caplog.records if "not shared" in record.getMessage()]
+    assert "pip install 'plait[redis]'" in warning
+    assert "above" not in warning
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pydantic import TypeAdapter
 
-from plait.errors import PlaitError, SettingsError
+from plait.errors import SettingsError
 from plait.flow.clock import Clock
 from plait.flow.entries import Entry
 from plait.flow.leases import Lease, Report
@@ -211,11 +211,8 @@ def server_again_s(failures: int) -> float:
     return min(_LATEST_S, _SOONEST_S * 2.0 ** min(failures, 10))
 
 
-def server_cure(error: Exception) -> str:
-    """What to do about a server that cannot be used."""
-    if isinstance(error, PlaitError):
-        return "the rest is above"
-    return "see that the server runs, and that the URL, the user and the password are right"
+SERVER_CURE = "see that the server runs, and that the URL, the user and the password are right"
+"""What to do about a server that cannot be used, where its driver says why."""
 
 
 def missing_extra(where: str, extra: str, error: ImportError) -> SettingsError:

@@ -15,6 +15,7 @@ from plait.flow.ledgers import (
     FORGOTTEN_HERE_S,
     FORGOTTEN_S,
     LOOPBACK,
+    SERVER_CURE,
     VERSION,
     Change,
     Moment,
@@ -23,7 +24,6 @@ from plait.flow.ledgers import (
     missing_extra,
     other_version,
     server_again_s,
-    server_cure,
     unreadable_url,
 )
 from plait.masking import shown_url as shown
@@ -142,7 +142,7 @@ class PostgresLedger:
         return server_again_s(failures)
 
     def cure(self, error: Exception) -> str:
-        return server_cure(error)
+        return SERVER_CURE
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -19,6 +19,7 @@ from plait.flow.ledgers import (
     FORGOTTEN_S,
     LOOPBACK,
     PATIENCE_S,
+    SERVER_CURE,
     VERSION,
     Change,
     Moment,
@@ -27,7 +28,6 @@ from plait.flow.ledgers import (
     missing_extra,
     other_version,
     server_again_s,
-    server_cure,
     unreadable_url,
 )
 from plait.masking import shown_url as shown
@@ -150,7 +150,7 @@ class RedisLedger:
         return server_again_s(failures)
 
     def cure(self, error: Exception) -> str:
-        return server_cure(error)
+        return SERVER_CURE
 
     def close(self) -> None:
         client, self._client = self._client, None

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from queue import SimpleQueue
 
+from plait.errors import PlaitError
 from plait.flow.budget_memories import BudgetMemory, granted, was_taken_in, without_sums
 from plait.flow.budget_shares import ShareBudget
 from plait.flow.budgets import Deliver, Part
@@ -231,18 +232,21 @@ class SharedBudget:
             if not begins or now - self._told_at < (_TOLD_AGAIN_S if self._remote else math.inf):
                 return instead
             self._told_at = now
-        why = f"{_line(error)} ({ledger.cure(error)}"
+        why, cure = _line(error), ledger.cure(error)
         if self._remote:
+            if not isinstance(error, PlaitError):  # ours say what to do
+                why += f" ({cure})"
             logger.warning(
-                "limits are not shared: cannot use the budget at %s: %s); until it can be, which is tried every few "
+                "limits are not shared: cannot use the budget at %s: %s; until it can be, which is tried every few "
                 "seconds, this process keeps to 1/%d of what is known of them",
                 *(ledger.where, why, instead.processes),
             )
         else:
             while_s = "" if math.isinf(again_s) else f" for {again_s:.0f} s at a time"
             logger.warning(
-                "limits are not shared with other processes%s: cannot use %s: %s, or set PLAIT_SHARE=0 to have it so)",
-                *(while_s, ledger.where, why),
+                "limits are not shared with other processes%s: cannot use %s: %s (%s, or set PLAIT_SHARE=0 to have it "
+                "so)",
+                *(while_s, ledger.where, why, cure),
             )
         return instead
 
