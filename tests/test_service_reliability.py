@@ -171,6 +171,9 @@ async def test_a_run_that_killed_its_servers_leaves_the_state_that_it_got_to(tmp
         assert 0 < last.checkpoint["channel_values"]["count"] < 6
         assert left.values == {"steps": 6, "count": last.checkpoint["channel_values"]["count"]}
         assert (left.status, left.error) == ("error", outcome.error)
+        ended = await runs.get(run.run_id)
+        assert ended is not None
+        assert (ended.status, ended.usage, ended.timings) == ("error", None, None)  # nobody knows what was paid
         whole = await all_of(other, run.run_id)
         assert [part.event for part in whole if part.event in ("metadata", "error")] == ["metadata", "error"]
         assert json.loads(whole[-1].data) == outcome.error

@@ -54,8 +54,10 @@ class Endings:
         if ended.parked:
             await self._store.runs.park(run.run_id, self._server)
             return
-        usage = cast("Json", to_json(usage_of(scope.usage, self._cost_of)))
-        timings = cast("Json", to_json(scope.timings))
+        usage = timings = None
+        if not execution.given_up:  # its servers took with them what they had counted
+            usage = cast("Json", to_json(usage_of(scope.usage, self._cost_of)))
+            timings = cast("Json", to_json(scope.timings))
         stored = True
         if course.cancel == "rollback":
             await self._roll_back(course)

@@ -62,7 +62,7 @@ class Execution:
     ) -> None:
         self.run = run
         self._resumed = resumed
-        self._given_up = given_up
+        self.given_up = given_up
         self._graphs = graphs
         self._settings = settings
         self._journal = journal
@@ -166,7 +166,7 @@ class Execution:
         return ended
 
     async def _stream(self, graph: Graph, config: RunnableConfig, translation: Translation, publish: Publish) -> None:
-        if self._given_up:
+        if self.given_up:
             raise ServerDied(self.run.attempt - 1)
         kwargs = self.run.kwargs
         context = context_of(graph, kwargs)
