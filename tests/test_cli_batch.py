@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from plait import resume as python_resume
+from plait.cli.batch import pause_values
+from plait.cli.options import PauseFlags
 from plait.simulator import Profile, running
 from tests.batch_apps import app_with, lines_of, only_batch
 from tests.command import endpoint_env, plait
@@ -180,6 +182,21 @@ def test_a_reached_deadline_pauses_with_5_and_leaves_rows_in_flight_pending(tmp_
         assert (ended.code, ended.out) == (5, ""), ended.err
         assert "the batch's deadline of 2 s is over" in ended.err
         assert "2 rows are pending" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "values"),
+    [
+        (PauseFlags(), {}),
+        (PauseFlags(workers="3"), {"workers": 3, "ray": None}),
+        (PauseFlags(ray="auto"), {"ray": "auto", "workers": 0}),
+        (PauseFlags(ray="auto", workers="3"), {"ray": "auto", "workers": 3}),
+        (PauseFlags(ray="auto", workers="auto"), {"ray": "auto", "workers": 0}),
+    ],
+)
+def test_a_resume_moves_to_the_machines_that_are_named(flags: PauseFlags, values: dict[str, object]) -> None:
+    # Workers without a cluster are this machine's; a cluster without a number has its own.
+    assert pause_values(flags) == values
 
 
 def test_a_refused_key_pauses_with_4_its_cause_and_its_cure(tmp_path: Path) -> None:

@@ -205,5 +205,5 @@ def test_rows_of_a_pipe_are_kept_for_a_resume_from_elsewhere(tmp_path: Path, pos
 
 def test_a_missing_extra_is_named_with_its_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)  # as if it were not installed
-    with pytest.raises(StoreError, match=r"pip install 'plait\[postgres\]'"):
+    with pytest.raises(SettingsError, match=r"pip install 'plait\[postgres\]'"):
         shelf_of(Settings(home=tmp_path, store="postgresql://somewhere/db"))

@@ -134,13 +134,16 @@ def pause_values(flags: PauseFlags) -> dict[str, object]:
         "budget_usd": flags.budget_usd,
         "budget_tokens": flags.budget_tokens,
         "deadline_s": span(flags.deadline, "--deadline") if flags.deadline is not None else None,
-        "workers": _workers(flags.workers) if flags.workers is not None else None,
+        "workers": _workers(flags.workers, flags.ray) if flags.workers is not None else None,
         "ray": flags.ray,
         "ray_timeout_s": span(flags.ray_timeout, "--ray-timeout") if flags.ray_timeout is not None else None,
     }
-    # Workers that are asked for without a cluster are this machine's, whatever the batch began with.
-    here = {"ray": None} if flags.workers is not None and flags.ray is None else {}
-    return here | {name: value for name, value in given.items() if value is not None}
+    elsewhere: dict[str, object] = {}
+    if flags.workers is not None and flags.ray is None:
+        elsewhere = {"ray": None}  # workers of this machine, whatever the batch began with
+    elif flags.ray is not None and flags.workers is None:
+        elsewhere = {"workers": 0}  # as many as that cluster has CPUs
+    return elsewhere | {name: value for name, value in given.items() if value is not None}
 
 
 @contextlib.contextmanager
@@ -193,7 +196,9 @@ def _batch_options(options: Options) -> BatchOptions:
         )
 
 
-def _workers(text: str) -> int:
+def _workers(text: str, ray: str | None) -> int:
+    if text == "auto" and ray is not None:
+        return 0  # one a CPU of the cluster
     if text == "auto":
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not text.isdecimal() or int(text) < 1:

@@ -20,7 +20,7 @@ def is_dsn(address: Address) -> bool:
 
 
 def medium_of(address: Address, *, prepare: Prepare | None = None, durability: Durability = "power") -> Medium:
-    """What writes and reads there. Raises StoreError where a DSN needs a package that is not installed."""
+    """What writes and reads there. Raises SettingsError where a DSN needs a package that is not installed."""
     if not is_dsn(address):
         return FileMedium(Path(address), prepare=prepare, durability=durability)
     need_postgres()

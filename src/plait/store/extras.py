@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from plait.errors import StoreError
+from plait.errors import SettingsError
 
 __all__ = ["need_postgres"]
 
 
 def need_postgres() -> None:
-    """Raise StoreError where psycopg cannot be imported."""
+    """Raise SettingsError where psycopg cannot be imported."""
     try:
         import psycopg  # noqa: F401, PLC0415 - an extra
     except ImportError as error:
-        raise StoreError(
+        raise SettingsError(
             f"a store in PostgreSQL needs psycopg, which cannot be imported ({error}): pip install 'plait[postgres]'"
         ) from None

@@ -149,7 +149,7 @@ class Shelf(Protocol):
 
 
 def shelf_of(settings: Settings) -> Shelf:
-    """Where batches are kept under these settings. Raises StoreError where a DSN needs a package that is missing."""
+    """Where batches are kept under these settings. Raises SettingsError where a DSN needs a package that is missing."""
     if settings.store is not None:
         from plait.store.extras import need_postgres  # noqa: PLC0415
 
