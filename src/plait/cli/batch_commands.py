@@ -117,7 +117,8 @@ def resume(
 ) -> Work:
     """Go on with a batch: its pending rows, or those that failed. What was paid for is not paid for again.
 
-    It takes the options that the batch began with, --out too, but for those given here.
+    It takes the options that the batch began with, --out too, but for those given here. --store and --budget, which may
+    hold passwords, are not kept.
     """
     from plait.cli import resume as implementation
 

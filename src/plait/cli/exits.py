@@ -57,11 +57,11 @@ EPILOG = "\n".join(
     (
         "Exit codes:",
         "0  success",
-        "1  a run or rows failed, or stopped at an interrupt; a threshold or baseline missed; doctor found a problem",
+        "1  a run or rows failed or stopped at an interrupt; a threshold or baseline missed; a problem found; no store",
         "2  wrong command line, input or settings, no model named, no such workflow or batch, or another runs it",
         "3  the app cannot be loaded: langgraph.json, a broken workflow",
         "4  the endpoint refuses or cannot be reached, a quota is used up, or the model is unavailable",
-        "5  the batch paused with rows pending: its budget, --deadline or --max-errors is reached, or the disk is full",
+        "5  the batch paused with rows pending: budget, --deadline or --max-errors reached, no room, store or workers",
         "124  the run took longer than --timeout",
         "130  stopped by Ctrl-C (143: by SIGTERM; 141: the reader of our output went away)",
     )
