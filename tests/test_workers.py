@@ -121,19 +121,23 @@ class Companion:
 
 
 class Room:
-    """A Workplace of these companions; None: there is no room for one."""
+    """A Workplace of these companions; None: there is no room for one. It may break as it opens, or as it closes."""
 
     ahead = 4
 
-    def __init__(self, room: int, companions: list[Companion | None]) -> None:
+    def __init__(self, room: int, companions: list[Companion | None], *, breaks: str | None = None) -> None:
         self.room = room
         self._companions = companions
+        self._breaks = breaks
 
     async def __aenter__(self) -> Room:
+        if self._breaks == "opening":
+            raise LookupError("it broke")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        return None
+        if self._breaks == "closing":
+            raise LookupError("it broke")
 
     async def hire(self, orders: Orders) -> Companion:
         found = self._companions.pop(0)
@@ -257,6 +261,18 @@ async def test_only_workers_that_end_no_row_keep_dying(
         assert (sorted(found), run.halted) == (list(range(8)), None)
     else:
         assert expected in str(run.halted)
+
+
+@pytest.mark.parametrize(("breaks", "expected"), [("opening", []), ("closing", [0, 1, 2])])
+async def test_whatever_a_workplace_raises_ends_the_batch_after_what_is_done(
+    execution: Callable[[Room], WorkerExecution], breaks: str, expected: list[int]
+) -> None:
+    run = execution(Room(1, [Companion()], breaks=breaks))
+    results = run.results(some(3))
+    async with asyncio.timeout(10.0):
+        assert sorted([(await anext(results)).position for _ in expected]) == expected
+        with pytest.raises(LookupError, match="it broke"):
+            await anext(results)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -104,6 +104,7 @@ class WorkerExecution:
         return found if self._keeping.read is None else await self._keeping.read(found)
 
     async def _drive(self) -> None:
+        failure: BaseException | None = None
         try:
             async with self._workplace, asyncio.TaskGroup() as group:
                 count = min(self._workplace.room, self._orders.settings.max_concurrency or self._workplace.room)
@@ -111,13 +112,17 @@ class WorkerExecution:
                     group.create_task(self._employ(_share_of(self._orders.settings, number, count)))
             while self._busy:
                 await asyncio.wait(self._busy)
+        except asyncio.CancelledError:
+            raise  # the reader has left, and would leave no room for another word
         except PlaitError as error:
             self.stop(error)  # there is no place to work at
-        except ExceptionGroup as failures:
-            await self._done.put(None)
-            raise failures.exceptions[0] from None
-        # Not where it is cancelled: the reader has left, and would leave no room for another word.
+        except BaseException as error:  # noqa: BLE001 - raised below: the reader waits for a last word
+            failure = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
+        while self._storing:
+            await asyncio.wait(self._storing)
         await self._done.put(None)
+        if failure is not None:
+            raise failure
 
     async def _employ(self, settings: Settings) -> None:
         """Keep one worker at work until all rows are done, replacing it when it dies."""
