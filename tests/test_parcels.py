@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,29 @@ def test_a_large_file_stays_and_is_named_and_a_large_app_is_refused(
     monkeypatch.setattr(parcels, "_MOST_BYTES", 2_500)
     with pytest.raises(AppError, match=r"at most to send to the cluster's machines, found more: .*data \(0 MB\)"):
         pack(app)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that nobody can read")
+def test_a_file_that_cannot_be_read_is_named_with_a_cure(tmp_path: Path) -> None:
+    app = app_with(tmp_path / "app", ["a"])
+    (app / "odd").symlink_to("/proc/self/mem")
+    with pytest.raises(
+        AppError, match=r"/app: expected files .*, found 'odd' \(Input/output error\): .*begin with a dot"
+    ):
+        pack(app)
+
+
+def test_a_file_whose_name_is_no_text_is_named_with_a_cure(tmp_path: Path) -> None:
+    app = app_with(tmp_path / "app", ["a"])
+    try:
+        Path(os.fsdecode(os.fsencode(app) + b"/caf\xe9.txt")).write_text("")
+    except OSError:
+        pytest.skip("this file system holds no such name")
+    with pytest.raises(
+        AppError, match=r"/app: expected files .*, found 'caf\\udce9.txt' \(its name is not UTF-8\)"
+    ) as raised:
+        pack(app)
+    assert str(raised.value).encode()
 
 
 def test_a_folder_of_somebody_else_is_not_unpacked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def pack(root: Path, file_name: str = "langgraph.json") -> Parcel:
     """The files below `root`, but for large, hidden and installed ones. Blocks: files.
 
     The app's `env` is taken out, from its langgraph.json and as a file: variables travel with the orders. Raises
-    AppError where it is too much.
+    AppError where it is too much, or where a file cannot be read.
     """
     archive = io.BytesIO()
     found: list[tuple[str, int]] = []
@@ -50,15 +50,22 @@ def pack(root: Path, file_name: str = "langgraph.json") -> Parcel:
         for path in _files(root):
             if path.suffix == ".env" or path == keys:
                 continue
-            name, size = path.relative_to(root).as_posix(), path.stat().st_size
-            if size > _LARGE_BYTES:
-                large.append(name)
-                continue
-            found.append((name, size))
-            if sum(each for _, each in found) > _MOST_BYTES:
-                raise AppError(_too_much(root, found))
-            content = path.read_bytes()
-            packed.writestr(zipfile.ZipInfo(name, _LONG_AGO), _without_env(content) if name == file_name else content)
+            name = path.relative_to(root).as_posix()
+            try:
+                size = path.stat().st_size
+                if size > _LARGE_BYTES:
+                    large.append(name)
+                    continue
+                found.append((name, size))
+                if sum(each for _, each in found) > _MOST_BYTES:
+                    raise AppError(_too_much(root, found))
+                content = path.read_bytes()
+                content = _without_env(content) if name == file_name else content
+                packed.writestr(zipfile.ZipInfo(name, _LONG_AGO), content)
+            except UnicodeEncodeError:
+                raise AppError(_unfit(root, name, "its name is not UTF-8")) from None
+            except OSError as error:
+                raise AppError(_unfit(root, name, error.strerror or str(error))) from error
     content = archive.getvalue()
     return Parcel(content, hashlib.sha256(content).hexdigest(), tuple(large))
 
@@ -101,6 +108,13 @@ def _without_env(content: bytes) -> bytes:
     described = json.loads(content.decode("utf-8-sig"))
     described.pop("env", None)
     return json.dumps(described).encode()
+
+
+def _unfit(root: Path, name: str, reason: str) -> str:
+    return (
+        f"{root}: expected files that can be sent to the cluster's machines, found {name!a} ({reason}): move it out "
+        "of the app's folder, correct it, or let its name begin with a dot, which leaves it out"
+    )
 
 
 def _too_much(root: Path, found: list[tuple[str, int]]) -> str:
