@@ -20,6 +20,8 @@ from plait.errors import SettingsError
 
 __all__ = ["CHECKS", "LOCAL", "RaySession", "nodes_elsewhere"]
 
+logger = logging.getLogger("plait")
+
 LOCAL = "local"
 CHECKS = (
     "is it up (`ray status`), and this machine one of its nodes? Where it asks for a token: RAY_AUTH_MODE=token and "
@@ -45,26 +47,25 @@ class RaySession:
         self._is_ours = not self.ray.is_initialized()
         self._folder: str | None = None
         self._lock = -1
-        if self._is_ours:
-            # Ray prints what its daemons say as they die, to the stdout that results go to.
-            self._say(False)
-            try:
+        try:
+            if self._is_ours:
+                # Ray prints what its daemons say as they die, to the stdout that results go to.
+                self._say(False)
                 self._connect(address, cpus)
-            except BaseException:
-                self.close()
-                raise
-        self.head: str = self.ray.get_runtime_context().gcs_address
-        here = self.ray.util.get_node_ip_address()
-        self.elsewhere = nodes_elsewhere((node for node in self.ray.nodes() if node["Alive"]), here)
-        """The addresses of its other machines."""
+            self.head: str = self.ray.get_runtime_context().gcs_address
+            here = self.ray.util.get_node_ip_address()
+            self.elsewhere = nodes_elsewhere((node for node in self.ray.nodes() if node["Alive"]), here)
+            """The addresses of its other machines."""
+        except BaseException as error:
+            self.close()
+            if isinstance(error, Exception):  # RayError, OSError, RuntimeError, ValueError, or no more than Exception
+                raise SettingsError(_refusal(address, error)) from error
+            raise
 
     def _connect(self, address: str, cpus: int) -> None:
         if address != LOCAL:
             with _quiet():
-                try:
-                    self.ray.init(address, **_SILENT)
-                except (OSError, RuntimeError, ValueError) as error:
-                    raise SettingsError(f"--ray {address}: {first_words(error)}: {CHECKS}") from None
+                self.ray.init(address, **_SILENT)
             return
         self._folder, self._lock = _new_folder()
         inside = os.path.join(self._folder, "r")
@@ -88,7 +89,10 @@ class RaySession:
         """Let go; harmless the second time."""
         if self._is_ours:
             self._is_ours = False
-            self.ray.shutdown()
+            try:
+                self.ray.shutdown()
+            except Exception as error:  # noqa: BLE001 - what the batch did is done
+                logger.warning("Ray did not end well, and may have left processes: %s", _first_sentence(error))
             self._say(True)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -134,11 +138,27 @@ def nodes_elsewhere(nodes: Iterable[Mapping[str, Any]], here: str) -> list[str]:
 def _imported() -> ModuleType:
     try:
         import ray  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise SettingsError("--ray: expected Ray, found none: pip install 'plait[ray]'") from None
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "ray":
+            raise SettingsError("--ray: expected Ray, found none: pip install 'plait[ray]'") from None
+        raise SettingsError(
+            f"--ray: expected Ray, found one that cannot be imported ({type(error).__name__}: {error}): install it "
+            "again, pip install --force-reinstall 'plait[ray]'"
+        ) from error
     return ray
+
+
+def _refusal(address: str, error: Exception) -> str:
+    if address == LOCAL:
+        return (
+            f"--ray local: expected Ray to start on this machine, found: {_first_sentence(error)}: make room in memory "
+            "and in /tmp, or use --workers without --ray"
+        )
+    return f"--ray {address}: {_first_sentence(error)}: {CHECKS}"
+
+
+def _first_sentence(error: Exception) -> str:
+    return first_words(error).partition(". ")[0].rstrip(".")
 
 
 @lru_cache(maxsize=1)
