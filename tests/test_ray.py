@@ -151,6 +151,17 @@ async def test_a_cluster_that_is_not_there_leaves_no_batch_behind(
     assert not list((tmp_path / "home" / "batches").iterdir())
 
 
+@pytest.mark.parametrize("scheme", ["ray", "http"])
+async def test_a_ray_address_for_something_else_is_refused_with_a_cure(
+    scheme: str, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"{scheme}://user:secret@127.0.0.1:10001")
+    expected = f"--ray auto: RAY_ADDRESS: expected HOST:PORT of the cluster's head, found {scheme}://...: unset it"
+    with pytest.raises(SettingsError, match=expected) as raised:
+        await RayWorkplace("auto", app).__aenter__()
+    assert "secret" not in str(raised.value)
+
+
 def test_another_version_on_a_machine_is_refused_with_both_named() -> None:
     with pytest.raises(SettingsError, match=r"expected plait \S+ on every machine .*, found 0\.0\.1 on node-7"):
         _check_versions(versions(), versions() | {"plait": "0.0.1", "host": "node-7"})

@@ -94,6 +94,12 @@ class RayWorkplace:
         """Ray waits long for a head that is not there."""
         address, words = self._address, f"--ray {self._address}"
         if address == "auto" and (found := os.environ.get("RAY_ADDRESS")):  # where Ray looks first
+            scheme, is_url, _ = found.partition("://")
+            if is_url:  # of Ray's client, or of the dashboard, as `ray job submit` wants it
+                raise SettingsError(
+                    f"{words}: RAY_ADDRESS: expected HOST:PORT of the cluster's head, found {scheme}://...: unset it "
+                    "on a machine of the cluster, or give --ray HOST:6379"
+                )
             address, words = found, f"{words} (RAY_ADDRESS={found})"
         if not _HOST_AND_PORT.fullmatch(address):
             return
