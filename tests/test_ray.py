@@ -121,6 +121,26 @@ def test_an_experiment_is_scored_on_ray(cluster: Cluster, tmp_path: Path) -> Non
     assert (metric["key"], metric["mean"]) == ("long", 1.5)
 
 
+def test_variables_of_the_app_reach_workers_of_this_machine_and_the_shells_win(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    app, names = app_with(tmp_path / "app", ["FROM_FILE", "FROM_SHELL", "OPENAI_API_KEY"]), ["FROM_FILE", "FROM_SHELL"]
+    description = json.loads((app / "langgraph.json").read_text())
+    (app / "langgraph.json").write_text(json.dumps(description | {"env": dict.fromkeys(names, "file")}))
+    source = (app / "count.py").read_text().replace('len(state["text"])', '__import__("os").environ[state["text"]]')
+    (app / "count.py").write_text(source.replace("length: int", "length: str"))
+    words = ["--ray", cluster.address, "--workers", "1"]
+    with running() as provider:
+        env = endpoint_env(provider) | {"FROM_SHELL": "shell", "OPENAI_API_KEY": "sk-shell"}
+        ended = command("batch", "count", "texts.jsonl", *words, cwd=app, env=env)
+    assert ended.code == 0, ended.err
+    assert {row["id"]: row["outputs"] for row in map(json.loads, ended.out.splitlines())} == {
+        "r0": {"text": "FROM_FILE", "length": "file"},
+        "r1": {"text": "FROM_SHELL", "length": "shell"},
+        "r2": {"text": "OPENAI_API_KEY", "length": "sk-shell"},
+    }
+
+
 # --- what is refused ---------------------------------------------------------------------------------
 
 

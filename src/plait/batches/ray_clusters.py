@@ -171,8 +171,10 @@ class RayWorkplace:
             _check_versions(self._versions, found)
             where = f"worker {found['pid']} on {found['host']}: "
             batch = None if self._open.elsewhere else os.getpid()
+            # Also on this machine: an actor has its node's environment, not this process's.
+            orders = replace(orders, environment=self._environment)
             if self._open.elsewhere:
-                orders = replace(orders, app=None, environment=self._environment)
+                orders = replace(orders, app=None)
             await actor.begin.remote(_ENTRY, pickle.dumps((orders, where)), self._parcel, batch)
         except BaseException:
             self._kill(actor)
@@ -197,13 +199,13 @@ class RayWorkplace:
         session = RaySession(self._address, cpus=self.room)
         try:
             self._versions = versions()
+            self._environment = _environment(self._app)
             self.room = self.room or max(1, session.cpus()[0])
             if session.elsewhere:
                 parcel = None if self._app.bundled else pack(self._app.root, self._app.file.name)
                 if parcel is not None and parcel.large:
                     logger.warning("too large to send to workers, which will miss it: %s", ", ".join(parcel.large[:5]))
                 self._parcel = session.ray.put(pickle.dumps(parcel))
-                self._environment = _environment(self._app)
         except BaseException:
             session.close()
             raise
@@ -259,4 +261,4 @@ def _environment(app: App) -> dict[str, str]:
     """What a graph's own clients may ask for where the workers are; plait's settings travel by themselves."""
     # Not for us: whoever reads these is the user's code, which finds them here in the environment, too.
     own = {name: os.environ[name] for name in _OWN_CLIENTS if name in os.environ}
-    return {**app.env, **own}
+    return {name: os.environ.get(name, value) for name, value in app.env.items()} | own
