@@ -82,7 +82,6 @@ class RayWorker:
         os._exit(1)
 
     def _run(self, entry: str, orders: bytes, parcel: bytes | None) -> None:
-        fate = "it ended by itself"
         try:
             import uvloop  # noqa: PLC0415 - where the actor runs, not where it is hired
 
@@ -92,8 +91,11 @@ class RayWorker:
                 runner.run(self._talk.served(work(self._talk, orders, parcel)))
         except BaseException as error:  # noqa: BLE001 - its last words
             traceback.print_exc()
-            fate = f"{type(error).__name__}: {error}"
-        self._talk.end(fate)
+            self._talk.end(_fate_of(error))
+
+
+def _fate_of(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _die_with(batch: int) -> None:
@@ -120,12 +122,18 @@ class ActorTalk:
         self._early: list[bytes] = []
 
     async def served(self, working: Coroutine[Any, Any, None]) -> None:
-        """Await `working` on this loop, the worker's."""
+        """Await `working` on this loop, the worker's, and end with it."""
         with self._lock:
             self._worker, self._in, self._room = asyncio.get_running_loop(), asyncio.Queue(), asyncio.Event()
             early, self._early = self._early, []
         self._receive(early)
-        await working
+        # Not once the loop is closed: that waits for threads, of nodes that timed out as well.
+        try:
+            await working
+        except BaseException as error:
+            self.end(_fate_of(error))
+            raise
+        self.end("it ended by itself")
 
     # --- the worker's side -------------------------------------------------------------------------------
 
@@ -150,7 +158,8 @@ class ActorTalk:
         return await self._in.get()
 
     def end(self, fate: str) -> None:
-        self._fate = fate
+        """Nothing more will be said; the first `fate` counts."""
+        self._fate = self._fate or fate
         self._wake()
 
     def _wake(self) -> None:

@@ -1,0 +1,49 @@
+"""Workers inside Ray actors, without Ray: when their talk ends, and who ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+
+from plait.scale.ray_actors import ActorTalk, RayWorker
+
+RELEASED = threading.Event()
+
+
+async def leaves_a_thread(talk: ActorTalk, orders: bytes, parcel: bytes | None) -> None:
+    """As a row that timed out in a node without await: cancelled, while its thread goes on."""
+    asyncio.get_running_loop().run_in_executor(None, RELEASED.wait)
+    talk.send("the row timed out")
+    if orders:
+        raise LookupError(orders.decode())
+
+
+@contextmanager
+def at_work(worker: RayWorker, orders: bytes) -> Generator[None]:
+    """As `begin` starts it."""
+    RELEASED.clear()
+    words = (f"{__name__}:{leaves_a_thread.__name__}", orders, None)
+    thread = threading.Thread(target=worker._run, args=words)
+    thread.start()
+    try:
+        yield
+    finally:
+        RELEASED.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(("orders", "fate"), [(b"", "it ended by itself"), (b"broken", "LookupError: broken")])
+async def test_a_thread_that_goes_on_keeps_no_batch_from_hearing_of_the_end(orders: bytes, fate: str) -> None:
+    worker = RayWorker()
+    with at_work(worker, orders):
+        heard: list[bytes] = []
+        found: str | None = None
+        async with asyncio.timeout(30.0):
+            while found is None:
+                messages, found = await worker.hear()
+                heard += messages
+    assert (len(heard), found) == (1, fate)
