@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -34,6 +36,17 @@ def at_work(worker: RayWorker, orders: bytes) -> Generator[None]:
     finally:
         RELEASED.set()
         thread.join()
+
+
+def test_a_worker_that_nobody_asks_ends_itself_after_the_silence_that_its_batch_bears() -> None:
+    lines = (
+        "import asyncio, time",
+        "from plait.scale.ray_actors import RayWorker",
+        f"asyncio.run(RayWorker().begin('{__name__}:{leaves_a_thread.__name__}', b'', None, None, 0.5))",
+        "time.sleep(60)",
+    )
+    ended = subprocess.run([sys.executable, "-c", "\n".join(lines)], timeout=60, check=False)
+    assert ended.returncode == 1
 
 
 @pytest.mark.parametrize(("orders", "fate"), [(b"", "it ended by itself"), (b"broken", "LookupError: broken")])

@@ -38,7 +38,8 @@ class RayWorkplace:
     """A Workplace on the cluster at `address`: host:port of its head, "auto" or "local".
 
     `workers` is how many are asked for, 0 for as many as the cluster has CPUs. `timeout_s` bounds the wait for the
-    cluster, and for each worker; one that does not answer for `silence_s` is given up.
+    cluster, and for each worker; one that does not answer for `silence_s` is given up,
+    and one that is not asked for as long ends itself.
     """
 
     ahead = 200
@@ -175,7 +176,8 @@ class RayWorkplace:
             orders = replace(orders, environment=self._environment)
             if self._open.elsewhere:
                 orders = replace(orders, app=None)
-            await actor.begin.remote(_ENTRY, pickle.dumps((orders, where)), self._parcel, batch)
+            begun = pickle.dumps((orders, where))
+            await actor.begin.remote(_ENTRY, begun, self._parcel, batch, self._silence_s)
         except BaseException:
             self._kill(actor)
             raise

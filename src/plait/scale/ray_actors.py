@@ -30,8 +30,6 @@ _POLL_S = 10.0
 _ANSWER_BYTES = 4 * 2**20
 _UNHEARD_BYTES = 32 * 2**20
 """Of messages that nobody has taken, before no further row begins."""
-_ORPHAN_S = 120.0
-"""Without a word from the batch's process, which asks every few seconds: nobody will take the results."""
 
 
 def versions() -> dict[str, str]:
@@ -51,12 +49,14 @@ class RayWorker:
         """Who this is: its versions, and where it runs."""
         return await asyncio.to_thread(versions) | {"host": socket.gethostname(), "pid": str(os.getpid())}
 
-    async def begin(self, entry: str, orders: bytes, parcel: bytes | None, batch: int | None) -> None:
+    async def begin(self, entry: str, orders: bytes, parcel: bytes | None, batch: int | None, silence_s: float) -> None:
         """Await `entry`, the coroutine function `pkg.module:name`, with an ActorTalk, `orders` and `parcel`.
 
-        `batch` is the id of the batch's process, where that runs on this machine.
+        `batch` is the id of the batch's process, where that runs on this machine. The process ends after `silence_s`
+        without a word from there.
         """
-        threading.Thread(target=self._watch, daemon=True, name="plait watch").start()
+        self._heard = time.monotonic()
+        threading.Thread(target=self._watch, args=(silence_s,), daemon=True, name="plait watch").start()
         if batch is not None and hasattr(os, "pidfd_open"):
             threading.Thread(target=_die_with, args=(batch,), daemon=True, name="plait lifeline").start()
         words = (entry, orders, parcel)
@@ -76,9 +76,10 @@ class RayWorker:
         """Answered by whoever lives."""
         self._heard = time.monotonic()
 
-    def _watch(self) -> None:
-        while time.monotonic() - self._heard < _ORPHAN_S:
-            time.sleep(1.0)
+    def _watch(self, silence_s: float) -> None:
+        # The batch asks several times in it, and gives up who does not answer for as long: the rows go to others then.
+        while (left_s := self._heard + silence_s - time.monotonic()) > 0:
+            time.sleep(left_s)
         os._exit(1)
 
     def _run(self, entry: str, orders: bytes, parcel: bytes | None) -> None:
