@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from plait.app import App
-from plait.batches.channels import Orders
+from plait.batches.channels import NoMore, Orders
 from plait.batches.parcels import pack
 from plait.batches.ray_links import RayLink, RemoteWorker, first_words
 from plait.batches.ray_sessions import CHECKS, RaySession
@@ -30,6 +30,7 @@ _HOST_AND_PORT = re.compile(r"[^/]+:\d+")
 _KNOCK_S = 5.0
 _HEAD_S = 2.0
 _HEAD_FAILURES = 5
+_FAREWELL_S = 2.0
 _TRIES = 3
 _OWN_CLIENTS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
 
@@ -121,8 +122,9 @@ class RayWorkplace:
             except (OSError, TimeoutError):
                 failures += 1
         self._gone.set()
-        for link in list(self._links):
-            link.lose("the head of the cluster is gone")
+        # Nobody ends them now, while their own machines' Ray waits for the head: each would pay for all it has leased.
+        stop, fate = NoMore(at_once=True), "the head of the cluster is gone"
+        await asyncio.gather(*(link.left(fate, last=stop, within_s=_FAREWELL_S) for link in self._links))
 
     async def hire(self, orders: Orders) -> RayLink:
         hiring = asyncio.ensure_future(self._hired(orders))

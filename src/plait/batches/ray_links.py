@@ -6,6 +6,7 @@ import asyncio
 import pickle
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from plait.batches.workplaces import NO_WORD, NO_WORD_S
@@ -130,6 +131,14 @@ class RayLink:
             except self._ray_error as error:
                 self.lose(first_words(error))
                 return
+
+    async def left(self, fate: str, *, last: object, within_s: float) -> None:
+        """Give the worker up, after a `last` message where it can be had in time; `fate` says why."""
+        self.send(last)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self.flushed()
+        self.lose(fate)
 
     def lose(self, fate: str) -> None:
         """Give the worker up; `fate` says why."""
