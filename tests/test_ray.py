@@ -21,15 +21,16 @@ import plait
 from plait.app import App, find_app
 from plait.batches import BatchOptions
 from plait.batches.answers import Paid
-from plait.batches.channels import Orders, State
+from plait.batches.channels import Halted, Orders, State, Wanted
 from plait.batches.ray_clusters import RayWorkplace, _check_versions
-from plait.batches.ray_links import first_words
+from plait.batches.ray_links import RayLink, first_words
 from plait.batches.ray_sessions import _new_folder, nodes_elsewhere
 from plait.batches.workplaces import NoRoom
 from plait.errors import SettingsError
 from plait.scale.ray_actors import versions
 from plait.settings import Settings, from_env
 from plait.simulator import Simulator, running
+from plait.store.answers import Answers
 from tests.batch_apps import app_with
 from tests.command import PATIENCE_S, endpoint_env, started
 from tests.command import plait as command
@@ -309,6 +310,22 @@ async def test_sqlite_files_are_refused_where_other_machines_would_write_them(
             pass
 
 
+async def test_a_machine_that_joined_later_is_another_one_all_the_same(
+    machines: Cluster, settings: Settings, app: App, tmp_path: Path
+) -> None:
+    async with RayWorkplace(machines.address, app, workers=3) as place:
+        place._open.elsewhere = []  # as the batch saw it when it began
+        files = replace(orders(app, settings), answers=Answers(tmp_path / "answers.db"))
+        hired = await asyncio.gather(*(place.hire(files) for _ in range(3)), return_exceptions=True)
+        (refused,) = [each for each in hired if isinstance(each, BaseException)]
+        assert re.search(r"found SQLite files of this one \(127.0.0.2 cannot write them\)", str(refused))
+        until(lambda: len(machines.workers()) == 2, "the worker there has ended")
+        for link in hired:
+            if not isinstance(link, BaseException):
+                await link.dismissed()
+    until(lambda: not machines.workers(), "all workers have ended")
+
+
 async def test_the_app_travels_and_results_come_from_the_store(
     machines: Cluster, postgres: str, settings: Settings, provider: Simulator, app: App
 ) -> None:
@@ -323,17 +340,35 @@ async def test_the_app_travels_and_results_come_from_the_store(
     assert provider.counters.received == len(TEXTS)
 
 
-def test_an_app_that_does_not_load_on_a_machine_says_why_and_where(machines: Cluster, tmp_path: Path) -> None:
+async def test_an_app_that_does_not_load_on_a_machine_says_why_and_where(
+    machines: Cluster, settings: Settings, loads_here_alone: App
+) -> None:
+    async with RayWorkplace(machines.address, loads_here_alone, workers=3) as place:
+        links = await asyncio.gather(*(place.hire(orders(loads_here_alone, settings)) for _ in range(3)))
+        said = [await first_of(link, Halted, Wanted) for link in links]
+        (halted,) = [message for message in said if isinstance(message, Halted)]
+        assert re.search(r"worker \d+ on \S+: workflow 'count' .*left_behind", str(halted.cause()))
+        for link in links:
+            await link.dismissed()
+    until(lambda: not machines.workers(), "all workers have ended")
+
+
+@pytest.fixture
+def loads_here_alone(tmp_path: Path) -> App:
+    """An app that imports what does not travel with it."""
     app = app_with(tmp_path / "app", ["a"])
     (app / ".hidden").mkdir()
     (app / ".hidden" / "left_behind.py").write_text("")
     start = "import sys; sys.path.append(__file__.rpartition('/')[0] + '/.hidden'); import left_behind\n"
     (app / "count.py").write_text(start + (app / "count.py").read_text())
-    words = ["--ray", machines.address, "--workers", "1", "--no-journal"]
-    with running() as provider:
-        ended = command("batch", "count", "texts.jsonl", *words, cwd=app, env=endpoint_env(provider))
-    assert (ended.code, ended.out) == (3, "")
-    assert re.search(r"plait: worker \d+ on \S+: workflow 'count' .*left_behind", ended.err), ended.err
+    return find_app(app)
+
+
+async def first_of(link: RayLink, *kinds: type) -> object:
+    """The first message of one of these kinds."""
+    while not isinstance(message := await link.receive(), kinds):
+        assert message is not None
+    return message
 
 
 def orders(app: App, settings: Settings) -> Orders:

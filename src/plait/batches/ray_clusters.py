@@ -8,7 +8,7 @@ import os
 import pickle
 import re
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -54,7 +54,7 @@ class RayWorkplace:
         self._timeout_s = timeout_s
         self._silence_s = silence_s
         self._session: RaySession | None = None
-        self._parcel: object | None = None
+        self._packing: asyncio.Future[object] | None = None
         self._environment: dict[str, str] = {}
         self._versions: dict[str, str] = {}
         self._warned = False
@@ -64,7 +64,7 @@ class RayWorkplace:
         self._watching: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> RayWorkplace:
-        """Raises SettingsError where Ray is missing or the cluster cannot be had, AppError for an app too large."""
+        """Raises SettingsError where Ray is missing or the cluster cannot be had."""
         await self._knock()
         connecting = asyncio.ensure_future(asyncio.to_thread(self._connect))
         try:
@@ -85,6 +85,9 @@ class RayWorkplace:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
+        if self._packing is not None:  # its thread cannot be stopped, and uses Ray
+            await asyncio.gather(self._packing, return_exceptions=True)
+            self._packing = None
         await asyncio.to_thread(self._let_go)
 
     @property
@@ -127,6 +130,10 @@ class RayWorkplace:
         await asyncio.gather(*(link.left(fate, last=stop, within_s=_FAREWELL_S) for link in self._links))
 
     async def hire(self, orders: Orders) -> RayLink:
+        """As Workplace says; AppError where the app cannot travel, SettingsError where a worker's machine will not do.
+
+        What is another machine is seen by each worker's own address: machines may join at any time.
+        """
         hiring = asyncio.ensure_future(self._hired(orders))
         gone = asyncio.ensure_future(self._gone.wait())
         try:
@@ -144,12 +151,8 @@ class RayWorkplace:
                 await asyncio.wait([hiring])
 
     async def _hired(self, orders: Orders) -> RayLink:
-        if self._open.elsewhere and orders.answers is not None and not orders.answers.is_shared:
-            raise SettingsError(
-                f"--ray {self._address}: expected a store that all machines of the cluster reach, found SQLite files "
-                f"of this one ({', '.join(self._open.elsewhere[:3])} cannot write them): give --store postgresql://..."
-            )
-        self._warn_of_limits(orders)
+        if self._open.elsewhere:
+            self._check_store(orders, self._open.elsewhere)
         words = ""
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -173,13 +176,15 @@ class RayWorkplace:
             found = await actor.greet.remote()
             _check_versions(self._versions, found)
             where = f"worker {found['pid']} on {found['host']}: "
-            batch = None if self._open.elsewhere else os.getpid()
             # Also on this machine: an actor has its node's environment, not this process's.
             orders = replace(orders, environment=self._environment)
-            if self._open.elsewhere:
-                orders = replace(orders, app=None)
+            batch, parcel = os.getpid() if found["address"] == self._open.here else None, None
+            if batch is None:
+                self._check_store(orders, [found["address"]])
+                self._warn_of_limits(orders)
+                orders, parcel = replace(orders, app=None), await self._packed()
             begun = pickle.dumps((orders, where))
-            await actor.begin.remote(_ENTRY, begun, self._parcel, batch, self._silence_s)
+            await actor.begin.remote(_ENTRY, begun, parcel, batch, self._silence_s)
         except BaseException:
             self._kill(actor)
             raise
@@ -187,6 +192,12 @@ class RayWorkplace:
         link = RayLink(actor, kill=partial(self._kill, actor), ray_error=ray_error, silence_s=self._silence_s)
         self._links.add(link)
         return link
+
+    async def _packed(self) -> object:
+        """The app as Ray holds it for workers on other machines; made for the first of them."""
+        if self._packing is None:
+            self._packing = asyncio.ensure_future(asyncio.to_thread(self._pack))
+        return await asyncio.shield(self._packing)
 
     def _actor(self) -> RemoteWorker:
         made = self._open.ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(RayWorker)
@@ -205,11 +216,6 @@ class RayWorkplace:
             self._versions = versions()
             self._environment = _environment(self._app)
             self.room = self.room or max(1, session.cpus()[0])
-            if session.elsewhere:
-                parcel = None if self._app.bundled else pack(self._app.root, self._app.file.name)
-                if parcel is not None and parcel.large:
-                    logger.warning("too large to send to workers, which will miss it: %s", ", ".join(parcel.large[:5]))
-                self._parcel = session.ray.put(pickle.dumps(parcel))
         except BaseException:
             session.close()
             raise
@@ -217,8 +223,13 @@ class RayWorkplace:
         if self._abandoned:
             self._let_go()
 
+    def _pack(self) -> object:
+        parcel = None if self._app.bundled else pack(self._app.root, self._app.file.name)
+        if parcel is not None and parcel.large:
+            logger.warning("too large to send to workers, which will miss it: %s", ", ".join(parcel.large[:5]))
+        return self._open.ray.put(pickle.dumps(parcel))
+
     def _let_go(self) -> None:
-        self._parcel = None
         if self._session is not None:
             self._session.close()
 
@@ -230,9 +241,16 @@ class RayWorkplace:
             "(where some are on their way: a longer --ray-timeout)"
         )
 
+    def _check_store(self, orders: Orders, elsewhere: Sequence[str]) -> None:
+        if orders.answers is not None and not orders.answers.is_shared:
+            raise SettingsError(
+                f"--ray {self._address}: expected a store that all machines of the cluster reach, found SQLite files "
+                f"of this one ({', '.join(elsewhere[:3])} cannot write them): give --store postgresql://..."
+            )
+
     def _warn_of_limits(self, orders: Orders) -> None:
         settings = orders.settings
-        if self._open.elsewhere and not self._warned and settings.share and not (settings.budget or settings.store):
+        if not self._warned and settings.share and not (settings.budget or settings.store):
             self._warned = True
             logger.warning(
                 "limits are learnt and kept by each machine of the cluster for itself: share them by "

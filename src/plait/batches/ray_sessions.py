@@ -53,9 +53,10 @@ class RaySession:
                 self._say(False)
                 self._connect(address, cpus)
             self.head: str = self.ray.get_runtime_context().gcs_address
-            here = self.ray.util.get_node_ip_address()
-            self.elsewhere = nodes_elsewhere((node for node in self.ray.nodes() if node["Alive"]), here)
-            """The addresses of its other machines."""
+            self.here: str = self.ray.util.get_node_ip_address()
+            """The address of this machine, as its workers give theirs."""
+            self.elsewhere = nodes_elsewhere((node for node in self.ray.nodes() if node["Alive"]), self.here)
+            """The addresses of the machines that are others now; more may join."""
         except BaseException as error:
             self.close()
             if isinstance(error, Exception):  # RayError, OSError, RuntimeError, ValueError, or no more than Exception

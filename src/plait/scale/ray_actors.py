@@ -1,7 +1,8 @@
 """A worker inside a Ray actor: its loop in a thread of its own, its messages taken and brought by method calls.
 
-This module runs on Ray's machines and needs nothing of Ray, nor of what the worker does: it is there at once. The
-actor's own event loop only talks, so that a node which blocks the worker's does not make the worker look dead.
+This module runs on Ray's machines and needs of Ray no more than an address, and nothing of what the worker does: it is
+there at once. The actor's own event loop only talks, so that a node which blocks the worker's does not make the worker
+look dead.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class RayWorker:
 
     async def greet(self) -> dict[str, str]:
         """Who this is: its versions, and where it runs."""
-        return await asyncio.to_thread(versions) | {"host": socket.gethostname(), "pid": str(os.getpid())}
+        address = importlib.import_module("ray.util").get_node_ip_address()
+        where = {"host": socket.gethostname(), "address": address, "pid": str(os.getpid())}
+        return await asyncio.to_thread(versions) | where
 
     async def begin(self, entry: str, orders: bytes, parcel: bytes | None, batch: int | None, silence_s: float) -> None:
         """Await `entry`, the coroutine function `pkg.module:name`, with an ActorTalk, `orders` and `parcel`.
