@@ -39,8 +39,8 @@ class RayWorkplace:
     """A Workplace on the cluster at `address`: host:port of its head, "auto" or "local".
 
     `workers` is how many are asked for, 0 for as many as the cluster has CPUs. `timeout_s` bounds the wait for the
-    cluster, and for each worker; one that does not answer for `silence_s` is given up,
-    and one that is not asked for as long ends itself.
+    cluster, and for each worker; one that does not answer for `silence_s` is given up, and one that is not asked for
+    as long ends itself.
     """
 
     ahead = 200
