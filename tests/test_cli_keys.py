@@ -86,7 +86,10 @@ async def use(key: str) -> None:
         await store.keys.charge(key[:12], datetime.now(UTC).date().isoformat(), runs=1, tokens=2000, usd=0.5)
 
 
-@pytest.mark.parametrize("text", ["postgresql:/u:geheim@h/db", "postgres//h/db", "h:geheim@db", "redis://:geheim@h/0"])
+@pytest.mark.parametrize(
+    "text",
+    ["postgresql:/u:geheim@h/db", "postgres//h/db", "h:geheim@db", "host=h password=geheim", "redis://:geheim@h/0"],
+)
 def test_a_misspelt_dsn_does_not_become_a_file(text: str, tmp_path: Path) -> None:
     for command in (["keys", "list"], ["serve"]):
         ended = plait(*command, "--store", text, cwd=tmp_path)

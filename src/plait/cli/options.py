@@ -16,7 +16,7 @@ LIMITS, ROWS, PAUSES, KEEPS, OUTPUT = "Limits", "Rows", "When it pauses or gives
 
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
 _UNITS_S = (86_400.0, 3600.0, 60.0, 1.0)
-_NEARLY_DSN = re.compile(r"postgres(?:ql)?(?::|//)|.*:[^/]*@")
+_NEARLY_DSN = re.compile(r"postgres(?:ql)?(?::|//)|.*:[^/]*@|.*\b(?:host|dbname|user|password)\s*=")
 
 App = Annotated[
     Path | None,
