@@ -116,8 +116,9 @@ def _carried(costs: Costs, stores: list[Part]) -> None:
     head = f"{'machines':>8}  {'store':<22} {'rows/s':>8} {'of ideal':>9} {'cores':>6} {'store':>6} {'budget':>7}"
     print(f"{head}  bound by")
     for store in stores:
-        # Workers write results themselves; the driver only counts.
-        shared = replace(costs, driver_s=0.0, store_s=1 / store.per_s)
+        # To PostgreSQL workers write results themselves; the driver only counts.
+        driver_s = costs.driver_s if store.name == FILE else 0.0
+        shared = replace(costs, driver_s=driver_s, store_s=1 / store.per_s)
         # Nobody writes a file of another machine.
         for machines in (1,) if store.name == FILE else MACHINES:
             cluster = replace(one, machines=machines)

@@ -13,7 +13,7 @@ from benchmarks.measure import Figure, interleave, note, print_ratios
 from benchmarks.peers.contest import Course
 from benchmarks.rivals import ABATCH, AEVALUATE, CHAT, GRAPH, INSPECT, PROMPTS, PYDANTIC, SDK, installed, spend
 
-ROWS, FEWER_ROWS, IN_FLIGHT, ROUNDS = 2000, 500, 50, 3
+ROWS, FEWER_ROWS, IN_FLIGHT, ROUNDS = 2000, 500, 50, 5
 PEERS = (SDK, CHAT, GRAPH, ABATCH, AEVALUATE, PYDANTIC, PROMPTS, INSPECT)
 RUN, BATCH = "plait.run, limiter", "plait.batch, limiter, journal, store"
 OURS = {RUN: "run", "plait.batch, limiter, no journal": "batch-no-journal", BATCH: "batch"}

@@ -18,7 +18,7 @@ _PACKAGES = ("plait", "langgraph", "langchain-openai", "openai", "httpx2", "http
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The middle of several measurements, and the range that half of them lie in."""
+    """The middle of several measurements, and the range that half of them lie in; of fewer than five: all of them."""
 
     median: float
     low: float
@@ -26,8 +26,8 @@ class Figure:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Figure:
-        if len(values) < 2:
-            return cls(values[0], values[0], values[0])
+        if len(values) < 5:
+            return cls(statistics.median(values), min(values), max(values))
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
         return cls(median, low, high)
 

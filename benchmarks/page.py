@@ -101,8 +101,8 @@ def _table(name: str, results: Mapping[str, Result]) -> str:
 
 
 def _took(seconds: int) -> str:
-    if not seconds:
-        return ""
+    if not seconds:  # carried over from pages that were written by hand
+        return ", with an earlier plait"
     return f", {seconds} s" if seconds < 120 else f", {seconds / 60:.0f} minutes"
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
-import openai
-
 from benchmarks.peers.contest import Course, Tally, do_rows, take_part
-from benchmarks.peers.warm_up import warm_up
+from benchmarks.peers.warm_up import RUNNER, client_of, warm_up
 
 
 def main(course: Course) -> Tally:
     """All rows."""
-    return asyncio.run(_rows(course))
+    return RUNNER.run(_rows(course))
 
 
 async def _rows(course: Course) -> Tally:
-    client = openai.AsyncOpenAI(base_url=course.base_url, api_key="none")
+    client = client_of(course.base_url)
 
     async def call(row: int) -> float:
         started = time.monotonic()

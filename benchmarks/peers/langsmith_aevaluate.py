@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
 from collections import Counter
 from datetime import UTC, datetime
 
-import openai
 from langsmith import Client
 from langsmith.evaluation import aevaluate
 from langsmith.schemas import Example
 
 from benchmarks.peers.contest import Course, Tally, take_part
-from benchmarks.peers.warm_up import warm_up
+from benchmarks.peers.warm_up import RUNNER, client_of, warm_up
 
 
 def main(course: Course) -> Tally:
     """All rows, as examples."""
     logging.disable()  # it logs a traceback a failed row
-    return asyncio.run(_rows(course))
+    return RUNNER.run(_rows(course))
 
 
 async def _rows(course: Course) -> Tally:
-    model = openai.AsyncOpenAI(base_url=course.base_url, api_key="none")
+    model = client_of(course.base_url)
 
     async def target(inputs: dict[str, int]) -> dict[str, str | None]:
         answer = None

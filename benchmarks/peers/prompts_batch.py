@@ -5,7 +5,6 @@ A refusal pauses it for a second; its default is 300.
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -24,12 +23,12 @@ from async_batch_llm import (  # type: ignore[import-not-found]  # installed in 
 )
 
 from benchmarks.peers.contest import Course, Tally, take_part
-from benchmarks.peers.warm_up import warm_up
+from benchmarks.peers.warm_up import RUNNER, warm_up
 
 
 def main(course: Course) -> Tally:
     """All rows that its store does not have yet."""
-    return asyncio.run(_rows(course))
+    return RUNNER.run(_rows(course))
 
 
 async def _rows(course: Course) -> Tally:

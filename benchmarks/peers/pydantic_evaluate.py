@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 
-import openai
 from pydantic_ai.retries import RetryConfig  # type: ignore[import-not-found]  # installed in an environment of its own
 from pydantic_evals import Case, Dataset  # type: ignore[import-not-found]
 from tenacity import stop_after_attempt, wait_exponential
 
 from benchmarks.peers.contest import Course, Tally, take_part
-from benchmarks.peers.warm_up import warm_up
+from benchmarks.peers.warm_up import RUNNER, client_of, warm_up
 
 
 def main(course: Course) -> Tally:
     """All rows, as cases."""
-    return asyncio.run(_rows(course))
+    return RUNNER.run(_rows(course))
 
 
 async def _rows(course: Course) -> Tally:
-    model = openai.AsyncOpenAI(base_url=course.base_url, api_key="none")
+    model = client_of(course.base_url)
 
     async def story(row: int) -> str | None:
         answer = None

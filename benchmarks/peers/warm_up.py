@@ -8,15 +8,28 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
 
 from benchmarks.peers.contest import Course, Tally
+
+if TYPE_CHECKING:
+    import openai
 
 WARM = "warm"
 """The word in a course's setting that asks for it."""
 _PART = 4
 
 RUNNER = asyncio.Runner()
-"""One loop for the rows before and those that count: ChatOpenAI keeps its client, which does not outlive a loop."""
+"""One loop for the rows before and those that count: clients are kept, and do not outlive a loop."""
+
+
+@cache
+def client_of(base_url: str) -> openai.AsyncOpenAI:
+    """The SDK's client, with the connections that the rows before have opened."""
+    import openai
+
+    return openai.AsyncOpenAI(base_url=base_url, api_key="none")
 
 
 def warm_up(subject: Callable[[Course], Tally]) -> None:

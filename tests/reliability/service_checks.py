@@ -187,7 +187,7 @@ async def check_states(clients: Clients) -> None:
 
 
 def known(asked: Sequence[Asked], runs: Sequence[Run]) -> None:
-    """Every run that a client was told of is there, but for stateless ones, which are removed a minute after their end."""
+    """Every run that a client was told of is there, but for stateless ones: those are removed a minute later."""
     found = {run.run_id: run.topic for run in runs}
     for each in asked:
         kept = each.run_id and each.way != "stateless"
