@@ -56,7 +56,7 @@ coverage: ## Run the tests and report the lines they miss
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage report --skip-covered --show-missing
 
-reliability: ## Kill batches, servers and clusters, fill disks, fail calls: the full form, about 70 minutes
+reliability: ## Kill batches, servers and clusters, fill disks, fail calls: the full form, about 45 minutes
 	@sh scripts/bootstrap.sh test
 	@$(BIN)/python -m tests.reliability
 	@$(BIN)/python -m tests.reliability.cluster
