@@ -30,11 +30,12 @@ class ProcessWorkplace:
         return None
 
     async def hire(self, orders: Orders) -> ProcessLink:
+        paths = await asyncio.to_thread(_paths)
         here, there = socket.socketpair()
         alive, lifeline = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *_paths(), "-m", "plait.batches.worker", str(there.fileno()), str(alive)),
+                *(sys.executable, *paths, "-m", "plait.batches.worker", str(there.fileno()), str(alive)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=2,  # stdout carries results
                 start_new_session=True,  # Ctrl-C is for the batch to understand
@@ -86,5 +87,8 @@ class ProcessLink:
 
 
 def _paths() -> list[str]:
-    """The option that keeps a queue.py of the working directory from hiding the standard library's, as it is here."""
+    """The option that keeps a queue.py of the working directory from hiding the standard library's, as it is here.
+
+    Blocks: the working directory.
+    """
     return [] if {"", os.getcwd()} & {*sys.path} else ["-P"]
